@@ -1,0 +1,9 @@
+"""`python -m rcnn_v1`: see `make rcnn`."""
+
+# Imports stay inside: selective search's worker processes import this file again, and must
+# not load torch with it.
+if __name__ == "__main__":
+    from rcnn_v1.command import command
+    from stages.run import main
+
+    main(command)

@@ -1,0 +1,194 @@
+"""The finished R-CNN: proposals, a network, SVMs and box regressors behind torchvision's call.
+
+R windows of an image, K classes, D features, n detections.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from rcnn_v1.extract import WindowNetwork
+from stages.backbones.backbone import Name
+from stages.backbones.weights import Weights, build_backbone
+from stages.boxes import clip, decode
+from stages.errors import InputError, one_line
+from stages.proposals.selective_search import SelectiveSearchConfig, search
+from stages.stopwatch import OFF, Stopwatch
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    """From scores to detections (released code).
+
+    Attributes:
+        per_class: best-scoring windows of a class and image that are kept before suppression. The
+            released code then lowers this by a per-class threshold that leaves 40 an image on
+            average; we keep them all, which can only lengthen a precision-recall curve.
+        nms_iou: of two boxes of a class that overlap more than this, the better-scoring stays
+            (section 2.2 learns it; released code: 0.3).
+        batch: crops a forward pass.
+    """
+
+    per_class: int = 100
+    nms_iou: float = 0.3
+    batch: int = 128
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `model/model.json` says: all that is needed to build the detector again."""
+
+    paper: str
+    backbone: Name
+    classes: tuple[str, ...]
+    layer: str
+    context: int
+    dtype: str
+    top: int | None
+    proposals: SelectiveSearchConfig
+    detection: DetectionConfig
+
+
+class RCNN(nn.Module):
+    """R-CNN at test time (section 2.2).
+
+    Args:
+        network: the frozen feature extractor.
+        svms: `weights` [K, D], `bias` [K], `scale`; see `train_svms`.
+        regressors: `weights` [K, 4, P], `bias` [K, 4]; see `train_box_regressors`.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        network: WindowNetwork,
+        svms: dict[str, np.ndarray],
+        regressors: dict[str, np.ndarray],
+    ) -> None:
+        super().__init__()
+        self.description = description
+        self.network = network
+        self.backbone = network.backbone  # registered, so that `state_dict` holds it
+        self.classes = description.classes
+        self.watch: Stopwatch = OFF
+        device = network.device
+        for name, value in (
+            ("svm_weights", svms["weights"] * svms["scale"]),
+            ("svm_bias", svms["bias"]),
+            ("box_weights", regressors["weights"].reshape(-1, regressors["weights"].shape[-1])),
+            ("box_bias", regressors["bias"]),
+        ):
+            self.register_buffer(name, torch.from_numpy(np.asarray(value, np.float32)).to(device))
+
+    def forward(
+        self, images: Sequence[Tensor], proposals: Sequence[Tensor] | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Detect.
+
+        Args:
+            images: each [3, H, W], uint8 or float in [0, 1], RGB.
+            proposals: each float [R, 4] xyxy; without them selective search makes them, on the CPU.
+
+        Returns:
+            for each image `boxes` float32 [n, 4], `labels` int64 [n], `scores` float32 [n] (the
+            SVMs' margins, not probabilities), best first.
+        """
+        results = []
+        for index, image in enumerate(images):
+            boxes = self.propose(image) if proposals is None else proposals[index]
+            scores, moved = self.score(image, boxes)
+            results.append(self.suppress(scores, moved))
+        return results
+
+    def propose(self, image: Tensor) -> Tensor:
+        """Selective search's best boxes, float32 [R, 4]."""
+        with self.watch("proposals"):
+            pixels = image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
+            found = search(pixels.permute(1, 2, 0).cpu().numpy(), self.description.proposals)
+            return torch.from_numpy(found[: self.description.top])
+
+    @torch.inference_mode()
+    def score(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Every window's SVM scores, [R, K], and its box moved by each class's regressor, [R, K, 4]."""
+        device = self.network.device
+        image, boxes = image.to(device), boxes.to(device)
+        classes = len(self.classes)
+        scores, offsets = [boxes.new_zeros(0, classes)], [boxes.new_zeros(0, classes, 4)]
+        for pooled in self.network.pooled(image, boxes, self.watch):
+            with self.watch("head"):
+                features = self.backbone.until(self.description.layer, pooled)
+            with self.watch("SVMs and boxes"):
+                # Both were learnt from half-precision features, and are computed in single.
+                scores.append(features.half().float() @ self.svm_weights.T + self.svm_bias)
+                raw = pooled.flatten(1).half().float() @ self.box_weights.T
+                offsets.append(raw.unflatten(1, (classes, 4)) + self.box_bias)
+        with self.watch("SVMs and boxes"):
+            moved = clip(decode(boxes[:, None], torch.cat(offsets)), image.shape[1], image.shape[2])
+        return torch.cat(scores), moved
+
+    @torch.inference_mode()
+    def suppress(self, scores: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+        """The detections among scored boxes: the best of each class, then greedy suppression.
+
+        Args:
+            scores: [R, K]; boxes: [R, K, 4], already clipped.
+        """
+        with self.watch("NMS"):
+            best, rows = scores.topk(min(self.description.detection.per_class, len(scores)), dim=0)
+            labels = torch.arange(1, scores.shape[1] + 1, device=scores.device).expand_as(best)
+            chosen = boxes[rows, labels - 1].reshape(-1, 4)
+            best, labels = best.flatten(), labels.flatten()
+            # A regressor may have shrunk a box to nothing.
+            real = (chosen[:, 2] > chosen[:, 0]) & (chosen[:, 3] > chosen[:, 1])
+            chosen, best, labels = chosen[real], best[real], labels[real]
+            keep = batched_nms(chosen, best, labels, self.description.detection.nms_iou)
+            return {"boxes": chosen[keep], "labels": labels[keep], "scores": best[keep]}
+
+
+def save(
+    folder: Path,
+    description: Description,
+    weights: dict[str, Tensor],
+    svms: dict[str, np.ndarray],
+    regressors: dict[str, np.ndarray],
+) -> None:
+    """Write a detector that `load` reads: `model.json`, `weights.pt`, `svms.npz`, `regressors.npz`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.json").write_text(json.dumps(dataclasses.asdict(description), indent=1))
+    torch.save(weights, folder / "weights.pt")
+    np.savez(folder / "svms.npz", **svms)  # type: ignore[arg-type]
+    np.savez(folder / "regressors.npz", **regressors)  # type: ignore[arg-type]
+
+
+def load(folder: Path, device: str) -> RCNN:
+    """A saved detector, on `device`.
+
+    Raises:
+        InputError: naming the file that is missing or broken.
+    """
+    path = folder / "model.json"
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        fields["classes"] = tuple(fields["classes"])
+        fields["proposals"] = SelectiveSearchConfig(**fields["proposals"])
+        fields["detection"] = DetectionConfig(**fields["detection"])
+        description = Description(**fields)
+        with np.load(folder / "svms.npz") as svms, np.load(folder / "regressors.npz") as regressors:
+            arrays = dict(svms), dict(regressors)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}: not a finished R-CNN: {one_line(error)}") from None
+    backbone = build_backbone(description.backbone, Weights(folder / "weights.pt", ""))
+    network = WindowNetwork(
+        backbone, device, description.dtype, description.context, description.detection.batch
+    )
+    return RCNN(description, network, *arrays)

@@ -1,0 +1,56 @@
+"""One forward pass a window: the crops of an image through the network, in batches.
+
+R windows, C channels and S side of the pooled map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from rcnn_v1.warp import crop_windows
+from stages.backbones.backbone import Backbone, Name, freeze_batch_norm
+from stages.backbones.weights import Weights, build_backbone
+from stages.stopwatch import Stopwatch
+
+
+class WindowNetwork:
+    """The network as a feature extractor: frozen, in the device's best type.
+
+    Args:
+        backbone: changed in place: put on `device`, in evaluation mode, in `dtype`.
+        context: see `crop_windows`.
+        batch: crops a forward pass.
+    """
+
+    def __init__(self, backbone: Backbone, device: str, dtype: str, context: int, batch: int) -> None:
+        freeze_batch_norm(backbone)
+        self.backbone = backbone.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        backbone.trunk.to(self.dtype)
+        backbone.head.to(self.dtype)
+        self.device, self.context, self.batch = device, context, batch
+
+    def pooled(self, image: Tensor, boxes: Tensor, watch: Stopwatch) -> Iterator[Tensor]:
+        """Each batch of windows' pool5 map, [R, C, S, S].
+
+        Args:
+            image: [3, H, W], uint8 or float in [0, 1], on the device.
+            boxes: float [R, 4], on the device.
+        """
+        with watch("warp"):
+            normalised = self.backbone.normalise(image)
+        for part in boxes.split(self.batch):
+            with watch("warp"):
+                crops = crop_windows(normalised, part, self.backbone.crop_size, self.context)
+                crops = crops.to(self.dtype, memory_format=torch.channels_last)
+            with watch("convolutions"):
+                pooled = self.backbone.pool5(self.backbone.trunk(crops))
+            yield pooled
+
+
+def load_network(name: Name, weights: Weights, fine_tuned: Weights | None) -> Backbone:
+    """The fine-tuned backbone, or the pre-trained one where there was no fine-tuning."""
+    return build_backbone(name, fine_tuned or weights)

@@ -1,0 +1,132 @@
+"""The feature cache (R-CNN, section 2.3: "features are cached on disk"): HDF5, in shards.
+
+M windows of a shard's images together, D features of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from rcnn_v1.extract import WindowNetwork, load_network
+from rcnn_v1.windows import windows_of
+from stages.backbones.backbone import Name
+from stages.backbones.weights import Weights
+from stages.data.images import load_images
+from stages.data.records import Dataset
+from stages.device import DType, choose_dtype
+from stages.errors import InputError, one_line
+from stages.proposals.cache import Proposals
+from stages.shards import shards, unmade
+from stages.stopwatch import OFF
+from stages.store import Artifact, Job, stage
+
+SHARD = 16  # images
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """What is cached (R-CNN, section 3.2).
+
+    Attributes:
+        layer: `pool5`, `fc6` or `fc7`.
+        batch: crops a forward pass.
+        dtype: of the network; the cache is half precision in any case.
+    """
+
+    layer: str = "fc7"
+    batch: int = 128
+    dtype: DType = "auto"
+
+
+@stage(version=1)
+def cache_features(
+    job: Job,
+    data: Dataset,
+    proposals: Artifact,
+    weights: Weights,
+    fine_tuned: Weights | None,
+    name: Name,
+    top: int | None,
+    context: int,
+    config: FeaturesConfig,
+) -> None:
+    """Features of every window of the training split. Writes `features/*.h5`; read by `FeatureCache`."""
+    records = data.train
+    reader = Proposals(proposals.path / "proposals.h5")
+    dtype = choose_dtype(config.dtype, job.device)
+    backbone = load_network(name, weights, fine_tuned)
+    if config.layer not in backbone.layers:
+        raise InputError(f"{name} has no layer {config.layer!r}, but {', '.join(backbone.layers)}")
+    network = WindowNetwork(backbone, job.device, dtype, context, config.batch)
+    every = shards(job.folder / "features", len(records), SHARD, ".h5")
+    missing = unmade(every)
+    wanted = [record for shard in missing for record in records[shard.start : shard.stop]]
+    images = iter(load_images(wanted, job.workers))
+    bar = tqdm(total=len(records), initial=len(records) - len(wanted), unit="image", desc="features")
+    with bar, torch.inference_mode():
+        for shard in missing:
+            with shard.writing() as path, h5py.File(path, "w") as file:
+                offsets = [0]
+                for record in records[shard.start : shard.stop]:
+                    image, _ = next(images)
+                    boxes = torch.from_numpy(windows_of(record, reader, top)).to(job.device)
+                    parts = [
+                        network.backbone.until(config.layer, pooled).half().cpu()
+                        for pooled in network.pooled(image.to(job.device), boxes, OFF)
+                    ]
+                    features = torch.cat(parts).numpy() if parts else np.zeros((0, 0), np.float16)
+                    if len(features):
+                        _append(file, features)
+                    offsets.append(offsets[-1] + len(features))
+                    bar.update()
+                file["offsets"] = np.array(offsets, np.int64)
+
+
+def _append(file: h5py.File, features: np.ndarray) -> None:
+    if "features" not in file:
+        width = features.shape[1]
+        file.create_dataset(
+            "features",
+            shape=(0, width),
+            maxshape=(None, width),
+            chunks=(256, width),
+            dtype=np.float16,
+            fletcher32=True,
+        )
+    rows = file["features"]
+    before = len(rows)
+    rows.resize(before + len(features), axis=0)
+    rows[before:] = features
+
+
+class FeatureCache:
+    """Reads the cache an image at a time, so that its size does not matter.
+
+    Args:
+        folder: the artifact of `cache_features`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.paths: Sequence[Path] = sorted((folder / "features").glob("*.h5"))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """For each training image in order, float16 [M, D], its windows' features in their order.
+
+        Raises:
+            InputError: a shard cannot be read, or its checksum is wrong.
+        """
+        for path in self.paths:
+            try:
+                with h5py.File(path) as file:
+                    offsets = file["offsets"][:]
+                    for start, stop in zip(offsets, offsets[1:], strict=False):
+                        yield file["features"][start:stop] if stop > start else np.zeros((0, 0), np.float16)
+            except (OSError, KeyError) as error:
+                raise InputError(f"{path}: not readable: {one_line(error)}") from None

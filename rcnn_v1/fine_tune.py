@@ -1,0 +1,131 @@
+"""Supervised, domain-specific fine-tuning (R-CNN, section 2.3): a softmax over classes and background.
+
+B windows in a batch, S the side of the network's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rcnn_v1.warp import crop_windows
+from rcnn_v1.windows import Windows, training_windows
+from stages.backbones.backbone import Backbone, Name, freeze_batch_norm
+from stages.backbones.classifier import Classifier
+from stages.backbones.weights import Weights, build_backbone
+from stages.data.decode import ImageCache
+from stages.data.records import Dataset, Record
+from stages.errors import InputError
+from stages.proposals.cache import Proposals
+from stages.store import Artifact, Job, stage
+from stages.training.loop import train
+from stages.training.sgd import SGDConfig
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """R-CNN, section 2.3 and the released code.
+
+    Attributes:
+        sgd: the schedule; 0 iterations: no fine-tuning.
+        positives: windows a batch with IoU >= `positive_iou` to an object.
+        backgrounds: the others.
+        new_layer_factor: how much faster layers without pre-training learn.
+    """
+
+    sgd: SGDConfig = SGDConfig(lr=1e-3, iterations=70_000, lr_steps=(20_000, 40_000, 60_000))
+    positives: int = 32
+    backgrounds: int = 96
+    positive_iou: float = 0.5
+    new_layer_factor: float = 10.0
+
+
+class WindowBatches:
+    """Batch s: windows from anywhere in the training set, by (seed, s).
+
+    All positives of all classes are alike likely; objects are rare, so they are drawn apart
+    from the background (section 2.3: "we bias the sampling towards positive windows").
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        windows: Windows,
+        config: FineTuneConfig,
+        backbone: Backbone,
+        context: int,
+    ) -> None:
+        self.records, self.windows, self.config, self.context = records, windows, config, context
+        self.side, self.mean, self.std = backbone.crop_size, backbone.mean, backbone.std
+        positive = windows.overlap >= config.positive_iou
+        self.positives, self.backgrounds = np.flatnonzero(positive), np.flatnonzero(~positive)
+        self.images = ImageCache(records)
+        if len(self.positives) == 0 or len(self.backgrounds) == 0:
+            raise InputError("fine-tuning needs objects and background in the training split")
+
+    def choose(self, rng: np.random.Generator) -> np.ndarray:
+        """int64 [B], rows of the windows: positives, then background."""
+        chosen = [
+            rng.choice(rows, count, replace=len(rows) < count)
+            for rows, count in (
+                (self.positives, self.config.positives),
+                (self.backgrounds, self.config.backgrounds),
+            )
+        ]
+        return np.concatenate(chosen)
+
+    def __getitem__(self, iteration: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.config.sgd.seed, iteration])
+        rows = self.choose(rng)
+        mirrored = torch.from_numpy(rng.random(len(rows)) < 0.5)
+        images = self.windows.image[rows]
+        crops = torch.empty(len(rows), 3, self.side, self.side)
+        for index in np.unique(images):
+            of_image = torch.from_numpy(np.flatnonzero(images == index))
+            pixels = torch.from_numpy(self.images[index]).permute(2, 0, 1)
+            normalised = (pixels.float() / 255 - self.mean) / self.std
+            boxes = torch.from_numpy(self.windows.boxes[rows[of_image]])
+            crops[of_image] = crop_windows(normalised, boxes, self.side, self.context)
+        crops[mirrored] = crops[mirrored].flip(-1)
+        labels = np.where(
+            self.windows.overlap[rows] >= self.config.positive_iou, self.windows.label[rows], 0
+        )
+        return {
+            "crops": crops,
+            "labels": torch.from_numpy(labels),
+            "image_ids": [self.records[index].image_id for index in images],
+        }
+
+
+def softmax_loss(model: Classifier, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """Cross-entropy over K classes and background, averaged over the batch."""
+    return {"classification": F.cross_entropy(model(batch["crops"]).float(), batch["labels"])}
+
+
+@stage(version=1)
+def fine_tune(
+    job: Job,
+    data: Dataset,
+    proposals: Artifact,
+    weights: Weights,
+    name: Name,
+    top: int | None,
+    context: int,
+    config: FineTuneConfig,
+) -> None:
+    """Train the pre-trained network to tell windows' classes apart. Writes `weights.pt`, its backbone's."""
+    torch.manual_seed(config.sgd.seed)
+    backbone = build_backbone(name, weights)
+    freeze_batch_norm(backbone)
+    windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
+    batches = WindowBatches(data.train, windows, config, backbone, context)
+    model = Classifier(backbone, len(data.classes) + 1)
+    new = ("scores.", *(f"backbone.{prefix}" for prefix in backbone.new))
+    train(job, model, batches, softmax_loss, config.sgd, new, config.new_layer_factor, "fine-tuning")
+    torch.save(backbone.cpu().state_dict(), job.folder / "weights.pt")

@@ -1,0 +1,120 @@
+"""A backbone as every paper draws it: a `trunk` over the image and a `head` over a pooled RoI.
+
+N images, R RoIs, C the trunk's channels, S the side of the pooled map, D the head's features.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+Name = Literal["tiny", "squeezenet1_1", "mobilenet_v2", "alexnet", "vgg16", "resnet18", "resnet50"]
+
+# What torchvision's weights expect: RGB in [0, 1], less this mean, over this deviation.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """A classification network cut in two.
+
+    Args:
+        name: its name.
+        trunk: normalised image [N, 3, H, W] -> map [N, channels, H / 16, W / 16].
+        head: pooled map [R, channels, roi_size, roi_size] -> vector [R, features], a sequence of
+            named layers: `fc6`, `fc7` where the network has fully connected ones.
+        channels: C.
+        roi_size: S, the side of the map that the head takes.
+        features: D.
+        crop_size: the side in pixels of the image that the whole network was trained on.
+        new: prefixes of the parameters that no pre-training fills; they learn faster.
+        mean, std: of the weights' training, per RGB channel in [0, 1].
+    """
+
+    stride = 16
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: Name,
+        trunk: nn.Module,
+        head: nn.Sequential,
+        channels: int,
+        roi_size: int,
+        features: int,
+        crop_size: int = 224,
+        new: tuple[str, ...] = (),
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.trunk = trunk
+        self.head = head
+        self.channels = channels
+        self.roi_size = roi_size
+        self.features = features
+        self.crop_size = crop_size
+        self.new = new
+        # Not saved: normalisation is bound to the kind of weights, and is set with them.
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB [..., 3, H, W], uint8 or float in [0, 1], as float32 the way the weights expect it.
+
+        A pixel of the mean colour becomes 0, so padding with 0 is padding with the mean.
+        """
+        scaled = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return (scaled - self.mean) / self.std
+
+    def pool5(self, maps: Tensor) -> Tensor:
+        """Whole crops' maps [N, C, h, w] max-pooled to what the head takes, [N, C, S, S].
+
+        On AlexNet's 13x13 and VGG16's 14x14 map this is their last max-pooling to the letter.
+        """
+        return F.adaptive_max_pool2d(maps, self.roi_size)
+
+    def until(self, layer: str, pooled: Tensor) -> Tensor:
+        """The head's output up to and including the named layer, flattened: [R, ...].
+
+        Args:
+            layer: `pool5` (the pooled map itself) or a name in `layers`.
+        """
+        if layer == "pool5":
+            return pooled.flatten(1)
+        for name, module in self.head.named_children():
+            pooled = module(pooled)
+            if name == layer:
+                return pooled.flatten(1)
+        raise ValueError(f"{self.name} has no layer {layer!r}, but {', '.join(self.layers)}")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names that `until` takes."""
+        silent = (nn.Dropout, nn.Flatten)
+        named = (name for name, module in self.head.named_children() if not isinstance(module, silent))
+        return ("pool5", *named)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Normalised crops [N, 3, crop_size, crop_size] -> [N, D]: the whole network."""
+        return self.head(self.pool5(self.trunk(crops)))  # type: ignore[no-any-return]
+
+
+def freeze_batch_norm(module: nn.Module) -> nn.Module:
+    """Replace each batch norm by its fixed affine form: small batches would spoil its statistics."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm2d(child.num_features, eps=child.eps)
+            state = child.state_dict()
+            del state["num_batches_tracked"]
+            frozen.load_state_dict(state)
+            setattr(module, name, frozen)
+        else:
+            freeze_batch_norm(child)
+    return module

@@ -1,0 +1,113 @@
+"""The networks, each cut where the papers cut it: the trunk ends at stride 16, before the last max-pool."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import torchvision.models as zoo
+from torch import nn
+
+from stages.backbones.backbone import Backbone, Name
+
+
+def classifier(name: Name) -> nn.Module:
+    """torchvision's whole classification network, with random weights."""
+    return zoo.get_model(name, weights=None)  # type: ignore[no-any-return]
+
+
+def cut(name: Name, network: nn.Module) -> Backbone:
+    """Cut torchvision's network into a backbone. Shares its parameters."""
+    if name == "alexnet":
+        assert isinstance(network, zoo.AlexNet)
+        fc6, fc7 = _linear(network.classifier)[:2]
+        # 13x13 at 227 as at 224: 224 is what torchvision's weights were trained on.
+        return Backbone(name, network.features[:-1], _fc_head(fc6, fc7), 256, 6, 4096)
+    if name == "vgg16":
+        assert isinstance(network, zoo.VGG)
+        fc6, fc7 = _linear(network.classifier)[:2]
+        return Backbone(name, network.features[:-1], _fc_head(fc6, fc7), 512, 7, 4096)
+    if name == "squeezenet1_1":
+        assert isinstance(network, zoo.SqueezeNet)
+        # Its own classifier averages over positions, which a detector must not forget:
+        # it gets new fc6 and fc7 instead, over the map pooled as AlexNet's is.
+        head = _fc_head(nn.Linear(512 * 6 * 6, 1024), nn.Linear(1024, 1024))
+        _initialise(head)
+        return Backbone(name, network.features, head, 512, 6, 1024, new=("head.",))
+    if name in ("resnet18", "resnet50"):
+        assert isinstance(network, zoo.ResNet)
+        trunk = nn.Sequential(
+            OrderedDict(
+                conv1=network.conv1,
+                bn1=network.bn1,
+                relu=network.relu,
+                maxpool=network.maxpool,
+                layer1=network.layer1,
+                layer2=network.layer2,
+                layer3=network.layer3,
+            )
+        )
+        widths = (256, 512) if name == "resnet18" else (1024, 2048)
+        head = nn.Sequential(
+            OrderedDict(layer4=network.layer4, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+        )
+        return Backbone(name, trunk, head, widths[0], 14, widths[1])
+    if name == "mobilenet_v2":
+        assert isinstance(network, zoo.MobileNetV2)
+        head = nn.Sequential(
+            OrderedDict(
+                blocks=network.features[14:], pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()
+            )
+        )
+        return Backbone(name, network.features[:14], head, 96, 14, 1280)
+    raise ValueError(f"no torchvision network is cut for {name!r}")
+
+
+def crop_size(name: Name) -> int:
+    """The side in pixels of the crops that the network takes: as it was trained."""
+    return 64 if name == "tiny" else 224
+
+
+def tiny() -> Backbone:
+    """A network for the default run: about 10 million multiply-adds for a crop of 64 pixels."""
+    widths = (3, 24, 48, 96, 128, 128)
+    blocks = [
+        nn.Sequential(
+            nn.Conv2d(before, after, 3, stride=1 if after == before else 2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        )
+        for before, after in zip(widths, widths[1:], strict=False)
+    ]
+    head = _fc_head(nn.Linear(128 * 4 * 4, 256), nn.Linear(256, 256))
+    backbone = Backbone("tiny", nn.Sequential(*blocks), head, 128, 4, 256, crop_size("tiny"))
+    _initialise(backbone)
+    return backbone
+
+
+def _fc_head(fc6: nn.Linear, fc7: nn.Linear) -> nn.Sequential:
+    """fc6 and fc7, each with ReLU and the papers' dropout of a half."""
+    return nn.Sequential(
+        OrderedDict(
+            flatten=nn.Flatten(),
+            fc6=nn.Sequential(fc6, nn.ReLU()),
+            drop6=nn.Dropout(0.5),
+            fc7=nn.Sequential(fc7, nn.ReLU()),
+            drop7=nn.Dropout(0.5),
+        )
+    )
+
+
+def _linear(module: nn.Module) -> list[nn.Linear]:
+    return [child for child in module.modules() if isinstance(child, nn.Linear)]
+
+
+def _learnable(module: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
+    return (child for child in module.modules() if isinstance(child, (nn.Conv2d, nn.Linear)))
+
+
+def _initialise(module: nn.Module) -> None:
+    for layer in _learnable(module):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

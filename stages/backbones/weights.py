@@ -1,0 +1,140 @@
+"""Where a backbone's weights come from, and putting them in."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision.models as zoo
+from torch import Tensor, nn
+
+from stages.backbones.backbone import Backbone, Name
+from stages.backbones.networks import classifier, cut, tiny
+from stages.backbones.pretrain import PretrainConfig, pretrain
+from stages.errors import InputError, one_line
+from stages.store import Store
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which network, and what it knows at the start.
+
+    Attributes:
+        name: the network.
+        weights: "default" (torchvision's ImageNet weights, downloaded; for `tiny`: "drawn"),
+            "drawn" (pre-trained by us to classify drawn objects), "none" (random), or a file: a
+            state dict of torchvision's network or of our backbone.
+        pretrain: how "drawn" is trained.
+    """
+
+    name: Name = "tiny"
+    weights: str = "default"
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights; `path` None: random ones."""
+
+    path: Path | None
+    fingerprint: str
+
+
+def find_weights(config: BackboneConfig, store: Store) -> Weights:
+    """The file that `config.weights` means; trained or downloaded first where it must be.
+
+    Raises:
+        InputError: no such file, or the download failed.
+    """
+    if config.weights == "none":
+        return Weights(None, "random")
+    if config.weights == "drawn" or (config.weights == "default" and config.name == "tiny"):
+        artifact = store.run(pretrain, config.name, config.pretrain)
+        return Weights(artifact.path / "weights.pt", artifact.fingerprint)
+    path = _download(config.name) if config.weights == "default" else Path(config.weights).expanduser()
+    try:
+        with open(path, "rb") as file:
+            return Weights(path, hashlib.file_digest(file, "sha256").hexdigest()[:16])
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+
+
+def build_backbone(name: Name, weights: Weights) -> Backbone:
+    """The network with its weights in it.
+
+    Raises:
+        InputError: the file is no state dict, or its keys or shapes are not the network's.
+    """
+    # Layers without weights of their own start the same in every run.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = None if name == "tiny" else classifier(name)
+        backbone = tiny() if network is None else cut(name, network)
+    if weights.path is None:
+        return backbone
+    state = load_state(weights.path)
+    if network is None or any(key.startswith("trunk.") for key in state):
+        fill(backbone, state, weights.path)
+    else:
+        fill(network, state, weights.path)
+    return backbone
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """A file's state dict; nothing in it is executed.
+
+    Raises:
+        InputError: naming the file.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: not a file of weights: {one_line(error)[:120]}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: not a state dict (a dictionary of tensors)")
+    return state
+
+
+def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load `state`, strictly.
+
+    Raises:
+        InputError: naming the keys that are missing, left over, or of another shape.
+    """
+    own = module.state_dict()
+    # Counts of batches seen: absent from old files, and of no use to anyone.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in own]
+    shapes = [
+        f"{key} {list(state[key].shape)} for {list(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    faults = [
+        f"{what} {', '.join(keys[:4])}{f' and {len(keys) - 4} more' if len(keys) > 4 else ''}"
+        for what, keys in (("missing", missing), ("not in the network", extra), ("shape", shapes))
+        if keys
+    ]
+    if faults:
+        raise InputError(f"{path}: does not fit {type(module).__name__}: {'; '.join(faults)}")
+    module.load_state_dict(state, strict=False)
+
+
+def _download(name: Name) -> Path:
+    url = zoo.get_model_weights(name)["IMAGENET1K_V1"].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # torchvision's file names end in the first eight digits of the file's SHA-256.
+        prefix = path.stem.rpartition("-")[2]
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
+        except (URLError, OSError, RuntimeError) as error:
+            raise InputError(
+                f"{url}: download failed ({one_line(error)}); give the file by WEIGHTS=FILE"
+            ) from None
+    return path

@@ -1,0 +1,74 @@
+"""Image files as arrays. Free of torch, for selective search's worker processes.
+
+H, W an image's height and width.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stages.data.records import Record
+from stages.errors import InputError, one_line
+
+
+def decode(path: Path) -> np.ndarray:
+    """An image file as RGB: uint8 [H, W, 3], upright as its EXIF tag says.
+
+    Raises:
+        InputError: naming the file, when it is missing, no image, or cut short.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns between its limit and twice it; a decompression bomb is an error here.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+        raise InputError(f"{path}: not readable as an image: {one_line(error)}") from None
+
+
+def image_of(record: Record) -> np.ndarray:
+    """The record's image, uint8 [H, W, 3].
+
+    Raises:
+        InputError: it is unreadable, or not of the size its annotation gives, so that boxes
+            would lie elsewhere than they were drawn.
+    """
+    image = decode(record.path)
+    height, width = image.shape[:2]
+    if (width, height) != (record.width, record.height):
+        raise InputError(
+            f"{record.path}: {width}x{height} pixels, but its annotation says {record.width}x{record.height}"
+        )
+    return image
+
+
+class ImageCache:
+    """Records' images by index, decoded once while they fit in `budget` bytes.
+
+    R-CNN's batches take windows from a hundred images at a time, so that decoding would cost
+    more than the network. Each loading worker fills its own. Once full it keeps what it has:
+    batches are uniform, so no image is likelier to be asked for than another.
+    """
+
+    def __init__(self, records: Sequence[Record], budget: int = 2**29) -> None:
+        self._records = records
+        self._room = budget
+        self._images: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3], RGB; see `image_of`."""
+        if index in self._images:
+            return self._images[index]
+        image = image_of(self._records[index])
+        if image.nbytes <= self._room:
+            self._images[index] = image
+            self._room -= image.nbytes
+        return image

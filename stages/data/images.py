@@ -1,0 +1,75 @@
+"""From a record to tensors: images, targets and masks, loaded in workers.
+
+H, W an image's height and width; N objects in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from stages.data.decode import image_of
+from stages.data.records import Record
+from stages.errors import InputError, one_line
+
+Target = dict[str, Any]
+
+
+def target_of(record: Record) -> Target:
+    """torchvision's target for a record (without masks)."""
+    return {
+        "boxes": torch.from_numpy(record.boxes),
+        "labels": torch.from_numpy(record.labels),
+        "difficult": torch.from_numpy(record.difficult),
+        "iscrowd": torch.from_numpy(record.iscrowd),
+        "image_id": record.image_id,
+    }
+
+
+def masks_of(record: Record) -> Tensor:
+    """bool [N, H, W], a mask for each object of the record.
+
+    Raises:
+        InputError: the record has no masks, or the file is not one image of their indices.
+    """
+    if record.mask_path is None or record.mask_ids is None:
+        raise InputError(f"{record.path}: has no masks")
+    try:
+        with Image.open(record.mask_path) as image:
+            indices = np.array(image)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{record.mask_path}: not readable as an image: {one_line(error)}"
+        ) from None
+    if indices.shape != (record.height, record.width):
+        raise InputError(
+            f"{record.mask_path}: shape {indices.shape}, not {(record.height, record.width)}"
+        )
+    return torch.from_numpy(indices[None] == record.mask_ids[:, None, None])
+
+
+class Images(TorchDataset[tuple[Tensor, Target]]):
+    """Records as (uint8 [3, H, W], target), in their order."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        record = self.records[index]
+        image = torch.from_numpy(image_of(record)).permute(2, 0, 1)
+        return image, target_of(record)
+
+
+def load_images(records: Sequence[Record], workers: int) -> DataLoader[tuple[Tensor, Target]]:
+    """Each record once, in order, decoded ahead by `workers` processes (0: in this one)."""
+    return DataLoader(Images(records), batch_size=None, num_workers=workers)

@@ -1,0 +1,63 @@
+"""What every data set is turned into: records, and two splits of them.
+
+N objects in an image. Arrays are NumPy so that the selective-search workers,
+which never import torch, can read them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One photograph and what is known of it.
+
+    Attributes:
+        image_id: the data's own name for the image (VOC: the file's stem; COCO: its integer).
+        path: the image file.
+        width, height: its size in pixels, as the annotation gives it.
+        boxes: float32 [N, 4], x1 y1 x2 y2 in continuous pixel coordinates of the image.
+        labels: int64 [N], from 1; `Dataset.classes[label - 1]` is the name.
+        difficult: bool [N], VOC's flag: hard to recognise, neither found nor missed in VOC's AP.
+        iscrowd: bool [N], COCO's flag: a region of many.
+        mask_path: a `SegmentationObject` PNG whose pixel value `mask_ids[i]` marks object i,
+            or None.
+    """
+
+    image_id: str | int
+    path: Path
+    width: int
+    height: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    iscrowd: np.ndarray
+    mask_path: Path | None = None
+    mask_ids: np.ndarray | None = None
+
+
+class Dataset(Protocol):
+    """Two splits and the names of their classes, read when first asked for."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any file of the data set does; known without reading them."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def train(self) -> Sequence[Record]: ...
+
+    @property
+    def test(self) -> Sequence[Record]: ...

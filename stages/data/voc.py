@@ -1,0 +1,239 @@
+"""The PASCAL VOC layout: JPEGImages/ Annotations/ ImageSets/Main/ and, for masks, SegmentationObject/.
+
+N objects in an image. Boxes in the XML are 1-based inclusive pixel indices: column
+`xmin` is the first that the object covers, `xmax` the last. Ours are continuous, so
+x1 = xmin - 1 and x2 = xmax. This is the one place that knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+
+from stages.data.records import Record
+from stages.errors import InputError, one_line
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
+
+
+class VOCFolder:
+    """A folder in the VOC layout, as a `Dataset`.
+
+    Args:
+        root: the folder.
+        name: what to call it.
+        train_split, test_split: names of lists in `ImageSets/Main`; "auto" takes `trainval`
+            (else `train`) and `test` (else `val`).
+        fingerprint: given when the store made the folder and knows it already.
+
+    Raises:
+        InputError: naming the file, when a folder, list, image or annotation is missing or broken.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        train_split: str = "auto",
+        test_split: str = "auto",
+        fingerprint: str | None = None,
+    ) -> None:
+        self.root = root
+        self.name = name
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder")
+        for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+            if not (root / part).is_dir():
+                raise InputError(f"{root / part}: no such folder (the VOC layout has one)")
+        self._train_list = self._split_file(train_split, ("trainval", "train"))
+        self._test_list = self._split_file(test_split, ("test", "val"))
+        if self._train_list == self._test_list:
+            raise InputError(f"{self._test_list}: would be both the training and the test split")
+        self._given_fingerprint = fingerprint
+
+    def _split_file(self, wanted: str, usual: Sequence[str]) -> Path:
+        folder = self.root / "ImageSets" / "Main"
+        names = usual if wanted == "auto" else (wanted,)
+        for name in names:
+            if (folder / f"{name}.txt").is_file():
+                return folder / f"{name}.txt"
+        raise InputError(f"{folder}: holds no {' or '.join(f'{name}.txt' for name in names)}")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """From each file's relative path, size and modification time: seconds, not minutes."""
+        print_of = hashlib.sha256(f"{self._train_list.stem} {self._test_list.stem}".encode())
+        if self._given_fingerprint is not None:
+            print_of.update(self._given_fingerprint.encode())
+            return print_of.hexdigest()[:16]
+        for part in ("Annotations", "ImageSets/Main", "JPEGImages", "SegmentationObject"):
+            folder = self.root / part
+            if folder.is_dir():
+                with os.scandir(folder) as entries:
+                    for entry in sorted(entries, key=lambda e: e.name):
+                        stat = entry.stat()
+                        line = f"{part}/{entry.name} {stat.st_size} {stat.st_mtime_ns}\n"
+                        print_of.update(line.encode())
+        return print_of.hexdigest()[:16]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names found in the training split, sorted (for VOC's twenty: the devkit's order)."""
+        names = {name for _, names, *_ in self._parsed(self._train_list) for name in names}
+        if not names:
+            raise InputError(f"{self._train_list}: no object in any of its images' annotations")
+        return tuple(sorted(names))
+
+    @cached_property
+    def train(self) -> list[Record]:
+        return self._records(self._train_list)
+
+    @cached_property
+    def test(self) -> list[Record]:
+        return self._records(self._test_list)
+
+    def _records(self, split: Path) -> list[Record]:
+        label_of = {name: i + 1 for i, name in enumerate(self.classes)}
+        records = []
+        without_area = 0
+        unknown: dict[str, int] = {}
+        for stem, names, size, boxes, difficult in self._parsed(split):
+            keep = []
+            for i, name in enumerate(names):
+                if name not in label_of:
+                    unknown[name] = unknown.get(name, 0) + 1
+                elif boxes[i, 0] >= boxes[i, 2] or boxes[i, 1] >= boxes[i, 3]:
+                    without_area += 1
+                else:
+                    keep.append(i)
+            masks = self.root / "SegmentationObject" / f"{stem}.png"
+            has_masks = masks.is_file()
+            records.append(
+                Record(
+                    image_id=stem,
+                    path=self._image(stem, split),
+                    width=size[0],
+                    height=size[1],
+                    boxes=boxes[keep],
+                    labels=np.array([label_of[names[i]] for i in keep], np.int64),
+                    difficult=difficult[keep],
+                    iscrowd=np.zeros(len(keep), bool),
+                    mask_path=masks if has_masks else None,
+                    # VOC numbers the objects of the mask in the XML's order, from 1.
+                    mask_ids=np.array(keep, np.int64) + 1 if has_masks else None,
+                )
+            )
+        if without_area:
+            print(f"{split}: dropped {without_area} boxes without area", file=sys.stderr)
+        for name, count in unknown.items():
+            print(
+                f"{split}: dropped {count} objects of class {name!r}, not in {self._train_list.name}",
+                file=sys.stderr,
+            )
+        return records
+
+    def _image(self, stem: str, split: Path) -> Path:
+        for suffix in IMAGE_SUFFIXES:
+            path = self.root / "JPEGImages" / f"{stem}{suffix}"
+            if path.is_file():
+                return path
+        raise InputError(
+            f"{split}: lists {stem!r}, but {self.root / 'JPEGImages' / stem}.jpg is missing"
+        )
+
+    def _parsed(self, split: Path) -> list[Annotation]:
+        if split not in self._cache:
+            self._cache[split] = [
+                read_annotation(self.root / "Annotations" / f"{stem}.xml", stem)
+                for stem in read_split(split)
+            ]
+        return self._cache[split]
+
+    @cached_property
+    def _cache(self) -> dict[Path, list[Annotation]]:
+        return {}
+
+
+# stem, names, (width, height), boxes float32 [N, 4], difficult bool [N]
+Annotation = tuple[str, list[str], tuple[int, int], np.ndarray, np.ndarray]
+
+
+def read_split(path: Path) -> list[str]:
+    """The image names in an `ImageSets/Main` list; a second column (VOC's per-class lists) is ignored."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {one_line(error)}") from None
+    stems = [line.split()[0] for line in lines if line.strip()]
+    if not stems:
+        raise InputError(f"{path}: lists no image")
+    for stem in stems:
+        if "/" in stem or "\\" in stem or stem in (".", ".."):
+            raise InputError(f"{path}: {stem!r} is not a plain file name")
+    if len(set(stems)) != len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise InputError(f"{path}: lists {twice!r} twice")
+    return stems
+
+
+def read_annotation(path: Path, stem: str) -> Annotation:
+    """One annotation file.
+
+    Raises:
+        InputError: the file is missing, is no XML, lacks a size, or has a number that is none.
+    """
+    try:
+        root = parse(path).getroot()
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing") from None
+    except (ParseError, DefusedXmlException, ValueError, OSError) as error:
+        raise InputError(f"{path}: not readable as XML: {one_line(error)}") from None
+    size = (int(_number(path, root, "size/width")), int(_number(path, root, "size/height")))
+    if min(size) <= 0:
+        raise InputError(f"{path}: image size {size[0]}x{size[1]}")
+    names, boxes, difficult = [], [], []
+    for thing in root.iter("object"):
+        name = (thing.findtext("name") or "").strip()
+        if not name:
+            raise InputError(f"{path}: an object without a name")
+        names.append(name)
+        xmin, ymin, xmax, ymax = (
+            _number(path, thing, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")
+        )
+        # Released sets hold boxes a pixel or two past the edge: cut them, as the object is.
+        boxes.append(
+            (
+                min(max(xmin - 1, 0), size[0]),
+                min(max(ymin - 1, 0), size[1]),
+                min(max(xmax, 0), size[0]),
+                min(max(ymax, 0), size[1]),
+            )
+        )
+        difficult.append((thing.findtext("difficult") or "0").strip() == "1")
+    return (
+        stem,
+        names,
+        size,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(difficult, bool),
+    )
+
+
+def _number(path: Path, element: Element, tag: str) -> float:
+    text = element.findtext(tag)
+    try:
+        value = float(text) if text is not None else float("nan")
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise InputError(f"{path}: <{tag.replace('/', '><')}> is {text!r}, not a number")
+    return value

@@ -1,0 +1,67 @@
+"""Detection over a whole split, in shards, so that a kill costs sixteen images.
+
+n detections in an image.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from stages.data.images import load_images
+from stages.data.records import Dataset, Record
+from stages.evaluation.detections_io import save_detections
+from stages.shards import shards, unmade
+from stages.store import Job
+
+SHARD = 16  # images
+Detection = dict[str, Tensor]
+
+
+def detect_split(
+    job: Job, data: Dataset, detect: Callable[[Tensor, Record], dict[str, Detection]]
+) -> None:
+    """Run a detector over the test split. Writes `<kind>.json`, COCO results, for each kind it gives.
+
+    Args:
+        detect: (uint8 image [3, H, W], record) -> detections by kind, usually just `detections`:
+            `boxes` [n, 4], `labels` [n], `scores` [n].
+    """
+    records = data.test
+    every = shards(job.folder / "shards", len(records), SHARD, ".npz")
+    missing = unmade(every)
+    wanted = [record for shard in missing for record in records[shard.start : shard.stop]]
+    images = iter(load_images(wanted, job.workers))
+    bar = tqdm(total=len(records), initial=len(records) - len(wanted), unit="image", desc="detection")
+    with bar:
+        for shard in missing:
+            arrays: dict[str, np.ndarray] = {}
+            for index in range(shard.start, shard.stop):
+                image, _ = next(images)
+                for kind, found in detect(image, records[index]).items():
+                    for key, value in found.items():
+                        arrays[f"{kind}/{index}/{key}"] = value.cpu().numpy()
+                bar.update()
+            with shard.writing() as path, open(path, "wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    by_kind: dict[str, dict[str | int, dict[str, Any]]] = {}
+    for shard in every:
+        with np.load(shard.path) as arrays_of:
+            for name in arrays_of.files:
+                kind, index, key = name.split("/")
+                image_id = records[int(index)].image_id
+                by_kind.setdefault(kind, {}).setdefault(image_id, {})[key] = arrays_of[name]
+    for kind, detections in by_kind.items():
+        save_detections(job.folder / f"{kind}.json", detections, category_ids(data))
+    shutil.rmtree(job.folder / "shards")
+
+
+def category_ids(data: Dataset) -> list[int]:
+    """The data's own number of each class, in the order of `data.classes`."""
+    return list(range(1, len(data.classes) + 1))

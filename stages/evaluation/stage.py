@@ -1,0 +1,22 @@
+"""The evaluation stage: what the stored detections are worth."""
+
+from __future__ import annotations
+
+import json
+
+from stages.data.records import Dataset
+from stages.detect import category_ids
+from stages.evaluation.detections_io import load_detections
+from stages.evaluation.evaluate import evaluate
+from stages.store import Artifact, Job, stage
+
+
+@stage(version=1)
+def evaluate_detections(job: Job, data: Dataset, detections: Artifact) -> None:
+    """Evaluate each kind of detections on the test split. Writes `<kind>.json` for each."""
+    for path in sorted(detections.path.glob("*.json")):
+        if path.name == "manifest.json":
+            continue
+        found = load_detections(path, category_ids(data))
+        result = evaluate(data.test, found, data.classes)
+        (job.folder / path.name).write_text(json.dumps(result, indent=1))

@@ -1,0 +1,74 @@
+"""Proposals on disk: one HDF5 file, images in the data set's order.
+
+N images, P proposals of all of them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from stages.data.records import Record
+from stages.errors import InputError, one_line
+
+
+def write_proposals(path: Path, records: Sequence[Record], boxes: Sequence[np.ndarray]) -> None:
+    """Write `boxes[i]`, float32 [P_i, 4] xyxy, best first, for `records[i]`."""
+    offsets = np.cumsum([0, *(len(b) for b in boxes)])
+    together = np.concatenate(boxes) if len(boxes) else np.zeros((0, 4), np.float32)
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "boxes", data=together, chunks=(4096, 4), maxshape=(None, 4), fletcher32=True
+        )
+        file["offsets"] = offsets.astype(np.int64)
+        file["sizes"] = np.array([(r.width, r.height) for r in records], np.int64).reshape(-1, 2)
+        file.create_dataset("image_ids", data=[str(r.image_id) for r in records], dtype=h5py.string_dtype())
+
+
+class Proposals:
+    """Reads what `write_proposals` wrote; rows come from the disk when asked for.
+
+    Args:
+        path: the HDF5 file.
+
+    Raises:
+        InputError: it is missing or not such a file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: h5py.File | None = None
+        try:
+            with h5py.File(path) as file:
+                ids = [name.decode() for name in file["image_ids"][:]]
+                self._offsets = file["offsets"][:]
+                self._sizes = file["sizes"][:]
+        except (OSError, KeyError) as error:
+            raise InputError(f"{path}: not a file of proposals: {one_line(error)}") from None
+        self._row = {image_id: i for i, image_id in enumerate(ids)}
+
+    def of(self, record: Record, top: int | None = None) -> np.ndarray:
+        """The record's proposals, float32 [P, 4] xyxy, best first, at most `top` of them.
+
+        Raises:
+            InputError: the file is of another data set: it lacks the image, or has another size for it.
+        """
+        row = self._row.get(str(record.image_id))
+        if row is None or tuple(self._sizes[row]) != (record.width, record.height):
+            raise InputError(
+                f"{self.path}: proposals of another data set: nothing for {record.image_id!r} "
+                f"at {record.width}x{record.height}"
+            )
+        start, stop = self._offsets[row], self._offsets[row + 1]
+        if top is not None:
+            stop = min(stop, start + top)
+        if self._file is None:
+            self._file = h5py.File(self.path)
+        return self._file["boxes"][start:stop]
+
+    def __getstate__(self) -> dict[str, object]:
+        # An open HDF5 handle must not cross into a loading worker: each opens its own.
+        return {**self.__dict__, "_file": None}

@@ -1,0 +1,73 @@
+"""The proposals stage: selective search over both splits, on all cores, in shards."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.data.records import Dataset, Record
+from stages.proposals.cache import Proposals, write_proposals
+from stages.proposals.recall import measure_recall, recall_table
+from stages.proposals.selective_search import SelectiveSearchConfig, search_record
+from stages.shards import shards, unmade
+from stages.store import Job, stage
+
+SHARD = 16  # images: what a kill may cost
+
+
+@stage(version=1)
+def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -> None:
+    """Propose boxes in every image of both splits.
+
+    Writes `proposals.h5` (the same bytes for any number of workers, interrupted or not) and
+    `recall.json`.
+    """
+    records = [*data.train, *data.test]
+    folder = job.folder / "shards"
+    every_shard = shards(folder, len(records), SHARD, ".npz")
+    missing = unmade(every_shard)
+    tasks = [(record, config) for shard in missing for record in records[shard.start : shard.stop]]
+    done = len(records) - len(tasks)
+    results = _search_all(tasks, job.workers)
+    with tqdm(total=len(records), initial=done, unit="image", desc="selective search") as bar:
+        for shard in missing:
+            found = []
+            for _ in range(shard.start, shard.stop):
+                found.append(next(results))
+                bar.update()
+            with shard.writing() as path, open(path, "wb") as file:
+                np.savez(file, *found)
+
+    every = [boxes for shard in every_shard for boxes in _load_shard(shard.path)]
+    write_proposals(job.folder / "proposals.h5", records, every)
+    proposals = Proposals(job.folder / "proposals.h5")
+    recall = {}
+    for split, of_split in (("train", data.train), ("test", data.test)):
+        recall[split] = measure_recall(of_split, proposals)
+        print(recall_table(split, recall[split]), file=sys.stderr)
+    (job.folder / "recall.json").write_text(json.dumps(recall, indent=1))
+    shutil.rmtree(folder)
+
+
+def _search_all(
+    tasks: list[tuple[Record, SelectiveSearchConfig]], workers: int
+) -> Iterator[np.ndarray]:
+    """`search_record` of each task, in order."""
+    if workers == 0 or len(tasks) < 2:
+        yield from map(search_record, tasks)
+        return
+    # Spawned, so that a worker starts from nothing: no torch, no threads, no state of `rand()`.
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks))) as pool:
+        yield from pool.imap(search_record, tasks)
+
+
+def _load_shard(path: Path) -> list[np.ndarray]:
+    with np.load(path) as arrays:
+        return [arrays[f"arr_{i}"] for i in range(len(arrays.files))]

@@ -1,0 +1,203 @@
+"""The front door of every paper: options, the run's folder, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import errno
+import io
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from stages.device import choose_device, choose_dtype, cores
+from stages.errors import InputError, one_line
+from stages.store import Store, describe
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What shapes no result, or is shared by all papers' configurations."""
+
+    preset: str
+    runs: Path
+    device: str
+    tag: str
+    workers: int
+
+
+def parse(
+    paper: str, config_type: type[Config], presets: Mapping[str, Config], arguments: Sequence[str]
+) -> tuple[Options, Config]:
+    """Options and configuration from the command line.
+
+    Any field of the configuration is an option: `--fine-tune.sgd.lr 0.01`.
+
+    Raises:
+        InputError: an unknown option or a value that does not fit.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {paper}", allow_abbrev=False, add_help=False)
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--data")
+    parser.add_argument("--backbone")
+    parser.add_argument("--weights")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--tag", default="")
+    parser.add_argument("--workers", default=cores(), type=int)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            known, rest = parser.parse_known_args(list(arguments))
+    except SystemExit:
+        raise InputError(one_line(said.getvalue().splitlines()[-1])) from None
+    if known.preset not in presets:
+        raise InputError(f"PRESET={known.preset}: takes {', '.join(presets)}")
+    if known.workers < 0:
+        raise InputError(f"--workers {known.workers}: cannot be negative")
+    if not re.fullmatch(r"[\w.+-]*", known.tag):
+        raise InputError(f"TAG={known.tag}: letters, digits, '.', '_', '+' and '-' only")
+    shared = [
+        part
+        for option, value in (
+            ("--data.name", known.data),
+            ("--backbone.name", known.backbone),
+            ("--backbone.weights", known.weights),
+        )
+        if value
+        for part in (option, value)
+    ]
+    device = choose_device(known.device)
+    config = _fields(paper, config_type, presets[known.preset], [*shared, *rest])
+    options = Options(known.preset, known.runs, device, known.tag, known.workers)
+    return options, resolve_dtypes(config, device)
+
+
+def _fields(paper: str, config_type: type[Config], preset: Config, arguments: list[str]) -> Config:
+    if "--help" in arguments or "-h" in arguments:
+        print(
+            f"python -m {paper} [--preset P] [--data D] [--backbone B] [--weights W] [--runs DIR]"
+            " [--device auto|cpu|cuda] [--tag T] [--workers N] and any field below:\n"
+        )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            config, unknown = tyro.cli(
+                config_type,
+                prog=f"python -m {paper}",
+                args=arguments,
+                default=preset,
+                return_unknown_args=True,
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        # tyro draws a box around what it says; the frame and the advice below it are not the message.
+        words = one_line(re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯├┤]", " ", said.getvalue()))
+        raise InputError(words.removeprefix("Parsing error ").partition(" For full helptext")[0]) from None
+    if unknown:
+        names = [f"--{name}" for name in _option_names(config)]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0].replace("_", "-"), names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; python -m {paper} --help lists all"
+        raise InputError(f"unknown option {unknown[0]}{hint}")
+    return config
+
+
+def _option_names(config: Any, prefix: str = "") -> list[str]:
+    names = []
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            names += _option_names(value, f"{name}.")
+        else:
+            names.append(name)
+    return names
+
+
+def resolve_dtypes(config: Any, device: str) -> Any:
+    """`config` with every `dtype` "auto" decided for the device: it shapes results, so it is named."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = resolve_dtypes(value, device)
+        elif field.name == "dtype":
+            changes[field.name] = choose_dtype(value, device)
+    return dataclasses.replace(config, **changes)
+
+
+class RunFolder:
+    """`<runs>/<data>-<preset>-<backbone>/<paper>[-<tag>]/`: what a run leaves for people.
+
+    Raises:
+        InputError: the folder already holds a run with another configuration.
+    """
+
+    def __init__(self, options: Options, paper: str, data: str, backbone: str, config: Any) -> None:
+        name = f"{paper}-{options.tag}" if options.tag else paper
+        self.path = options.runs / f"{data}-{options.preset}-{backbone}" / name
+        # As it is after a round trip through JSON, which knows lists but no tuples.
+        self.config = json.loads(json.dumps(describe(config)))
+        try:
+            earlier = json.loads((self.path / "metrics.json").read_text())["config"]
+        except (OSError, ValueError, KeyError):
+            return
+        changed = _differences(earlier, self.config)
+        if changed:
+            shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
+            raise InputError(
+                f"{self.path}: holds a run with another configuration ({shown}); name this one: TAG=..."
+            )
+
+    def write(self, metrics: dict[str, Any], files: Mapping[str, Path]) -> None:
+        """Put copies of `files` (folders too) and `metrics.json`, last, into the folder."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name, source in files.items():
+            if source.is_dir():
+                shutil.copytree(source, self.path / name, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(source, self.path / name)
+        text = json.dumps({**metrics, "config": self.config}, indent=1)
+        aside = self.path / ".metrics.json"
+        aside.write_text(text)
+        aside.replace(self.path / "metrics.json")
+
+
+def _differences(a: Any, b: Any, name: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = [*a, *(key for key in b if key not in a)]
+        return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{name}.{key}".strip("."))]
+    return [] if a == b else [f"{name} {a} there, {b} here"]
+
+
+def main(command: Callable[[Sequence[str]], None]) -> None:
+    """Run a command as a program: what the user can mend is one line on stderr and exit code 2."""
+    try:
+        command(sys.argv[1:])
+    except InputError as error:
+        print(f"error: {error.line}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"error: {error.filename or 'writing'}: {error.strerror}; nothing finished is lost", file=sys.stderr)
+        sys.exit(2)
+
+
+def store_of(options: Options) -> Store:
+    """The store that all runs under `options.runs` share."""
+    return Store(options.runs / "store", options.device, options.workers)

@@ -1,0 +1,252 @@
+"""The store: it runs a stage once and remembers the result by everything that shaped it.
+
+A stage is a plain function `stage(job, *inputs)` that writes files into
+`job.folder`. Its artifact lives in `<root>/<stage>-<fingerprint>/`, beside a
+manifest. What is promised, and how:
+
+- Half-made work never looks finished: a stage writes in `<root>/unfinished/`
+  and the folder is renamed whole, its manifest inside, when the stage returns.
+- A stage that died goes on: its unfinished folder is still there when it is
+  called again, and the stage takes up the shards it finds.
+- Two runs at once: one works, the other waits, by a `flock` that the kernel
+  drops with the process that held it.
+- A damaged artifact is found by its checksums and made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.meter import Meter
+
+MANIFEST = "manifest.json"
+# Above this, an HDF5 file is trusted to its chunks' own fletcher32, checked as they are read:
+# hashing R-CNN's feature cache (hundreds of GB at VOC's size) on every run would take hours.
+LARGE = 256 * 2**20
+LIBRARIES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "scikit-learn", "h5py")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where and on what a stage works. Nothing in it may shape the result.
+
+    Attributes:
+        folder: write here; what an interrupted attempt left is still there.
+        device: "cpu" or "cuda".
+        workers: processes for decoding and for selective search; 0: in this process.
+        checkpoint_seconds: how much work a kill may cost a training stage.
+    """
+
+    folder: Path
+    device: str = "cpu"
+    workers: int = 0
+    checkpoint_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage's folder."""
+
+    path: Path
+    fingerprint: str
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.path / MANIFEST).read_text())
+
+
+def stage(version: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Mark a function as a stage. Raise `version` when the same inputs give another result."""
+
+    def mark(function: Callable[..., None]) -> Callable[..., None]:
+        function.version = version  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+class Store:
+    """Artifacts under one folder.
+
+    Args:
+        root: the folder; made if missing.
+        device, workers, checkpoint_seconds: handed to every stage in its `Job`.
+    """
+
+    def __init__(
+        self, root: Path, device: str = "cpu", workers: int = 0, checkpoint_seconds: float = 30.0
+    ) -> None:
+        self.root = root
+        self.device = device
+        self.workers = workers
+        self.checkpoint_seconds = checkpoint_seconds
+        self.used: list[Artifact] = []  # in the order the pipeline asked for them
+
+    def run(self, stage: Callable[..., None], *inputs: Any) -> Artifact:
+        """The artifact of `stage(job, *inputs)`: found, or made now.
+
+        Args:
+            stage: a function marked with `@stage(version)`.
+            inputs: artifacts, data sets or weights (anything with a `fingerprint`), frozen
+                dataclasses of configuration, and plain JSON values.
+        """
+        described = [describe(value) for value in inputs]
+        fingerprint = digest([f"{stage.__module__}.{stage.__qualname__}", _version(stage), described])
+        artifact = Artifact(self.root / f"{stage.__name__}-{fingerprint}", fingerprint)
+        if self._damage(artifact) is not None:
+            with self._lock(artifact):
+                damage = self._damage(artifact)  # another run may have finished it while we waited
+                if damage is not None:
+                    if artifact.path.exists():
+                        print(f"{artifact.path}: {damage}; making it again", file=sys.stderr)
+                        shutil.rmtree(artifact.path)
+                    self._make(artifact, stage, inputs, described)
+        self.used.append(artifact)
+        return artifact
+
+    def _make(
+        self, artifact: Artifact, stage: Callable[..., None], inputs: tuple[Any, ...], described: Any
+    ) -> None:
+        folder = self.root / "unfinished" / artifact.path.name
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"-- {stage.__name__}", file=sys.stderr, flush=True)
+        clock = self.root / "unfinished" / f"{artifact.path.name}.seconds"
+        with Meter(clock) as meter:
+            stage(Job(folder, self.device, self.workers, self.checkpoint_seconds), *inputs)
+        manifest = {
+            "stage": f"{stage.__module__}.{stage.__qualname__}",
+            "version": _version(stage),
+            "inputs": described,
+            "seconds": round(meter.seconds, 3),
+            "attempts": meter.attempts,
+            "peak_memory_bytes": meter.peak_memory,
+            "peak_cuda_bytes": meter.peak_cuda,
+            "workers": self.workers,
+            **machine(self.device),
+            "files": {
+                str(file.relative_to(folder)): _checksum(file)
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
+            },
+        }
+        with open(folder / MANIFEST, "w") as out:
+            json.dump(manifest, out, indent=1)
+            out.flush()
+            os.fsync(out.fileno())
+        os.rename(folder, artifact.path)
+        clock.unlink()
+
+    @staticmethod
+    def _damage(artifact: Artifact) -> str | None:
+        """What is wrong with a finished artifact; None if nothing is."""
+        try:
+            files = artifact.manifest["files"]
+            for name, expected in files.items():
+                if _checksum(artifact.path / name) != expected:
+                    return f"{name} is not what its manifest says"
+        except FileNotFoundError as error:
+            return f"{error.filename} is missing"
+        except (ValueError, KeyError, TypeError):
+            return "its manifest is unreadable"
+        return None
+
+    @contextmanager
+    def _lock(self, artifact: Artifact) -> Iterator[None]:
+        path = self.root / "locks" / artifact.path.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"-- {artifact.path.name}: another run is making it; waiting", file=sys.stderr)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def describe(value: Any) -> Any:
+    """`value` as JSON, so that equal descriptions mean equal results."""
+    if hasattr(value, "fingerprint"):
+        return {"is": type(value).__name__, "fingerprint": value.fingerprint}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"is": type(value).__name__, **fields}
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"a stage's input must have a fingerprint or be plain: {type(value).__name__}")
+
+
+def digest(value: Any) -> str:
+    """Sixteen hexadecimal digits that stand for a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The machine and the software, for manifests and results."""
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES if _installed(name)}
+    return {
+        "device": device_name(device),
+        "versions": {"python": platform.python_version(), **versions},
+        "commit": commit(),
+    }
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's with its number of cores."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {cores} cores"
+
+
+def commit() -> str | None:
+    """The project's commit, with a + when files differ from it; None outside a checkout."""
+    where = Path(__file__).parent
+    command = ["git", "-C", str(where), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _version(stage: Callable[..., None]) -> int:
+    return stage.version  # type: ignore[attr-defined]
+
+
+def _checksum(file: Path) -> dict[str, Any]:
+    size = file.stat().st_size
+    if file.suffix == ".h5" and size > LARGE:
+        return {"bytes": size}
+    with open(file, "rb") as opened:
+        return {"bytes": size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}

@@ -1,0 +1,219 @@
+"""The training loop of the whole family.
+
+Batch s is a pure function of (seed, s), and so is the dropout in it; a run that was
+killed and taken up again ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from stages.device import autocast, choose_dtype
+from stages.errors import InputError, one_line
+from stages.store import Job
+from stages.training.sgd import SGDConfig, make_sgd, set_lr
+
+LOG_EVERY = 20  # iterations between looks at the losses: each look waits for the device
+
+
+class Batches(Protocol):
+    """Batch s of a training, for any s, drawn from (seed, s) alone."""
+
+    def __getitem__(self, iteration: int) -> dict[str, Any]:
+        """Tensors by name, and `image_ids`: the list of the images they are from."""
+        ...
+
+
+class TrainingDiverged(InputError):
+    """A loss or gradient was no longer finite. The last good checkpoint is kept."""
+
+
+class _Stream(TorchDataset[dict[str, Any]]):
+    """The batches from `first` on, as DataLoader wants them."""
+
+    def __init__(self, batches: Batches, first: int, end: int) -> None:
+        self.batches, self.first, self.end = batches, first, end
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.batches[self.first + index]
+
+
+def train(
+    job: Job,
+    model: nn.Module,
+    batches: Batches,
+    losses_of: Callable[[Any, dict[str, Any]], dict[str, Tensor]],
+    config: SGDConfig,
+    faster: tuple[str, ...] = (),
+    factor: float = 1.0,
+    label: str = "training",
+) -> None:
+    """Train `model` in place, on `job.device`.
+
+    Writes into `job.folder`: `losses.csv` (a row an iteration: rate, each loss, their sum, the
+    gradient's norm, seconds), `tensorboard/`, and while it runs `checkpoint.pt`.
+
+    Args:
+        batches: see `Batches`.
+        losses_of: (model, batch on the device) -> scalar losses by name; their sum is minimised.
+        faster, factor: see `make_sgd`.
+
+    Raises:
+        TrainingDiverged: naming the first iteration whose loss or gradient was not finite, and its
+            images.
+    """
+    device, folder = job.device, job.folder
+    dtype = choose_dtype(config.dtype, device)
+    model.to(device, memory_format=torch.channels_last)
+    model.train()
+    optimiser = make_sgd(model, config, faster, factor)
+    checkpoint, log = folder / "checkpoint.pt", _Log(folder)
+    first = _resume(checkpoint, model, optimiser, device)
+    log.start(first)
+    stream = DataLoader(
+        _Stream(batches, first, config.iterations),
+        batch_size=None,
+        num_workers=job.workers,
+        prefetch_factor=4 if job.workers else None,
+        pin_memory=device == "cuda",
+    )
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    pending: list[tuple[int, float, Tensor]] = []
+    ids: list[Sequence[Any]] = []
+    names: list[str] = []
+    saved_at = looked_at = time.monotonic()
+    with tqdm(total=config.iterations, initial=first, unit="it", desc=label) as bar:
+        for iteration, batch in enumerate(stream, start=first):
+            moved = {
+                key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+                for key, value in batch.items()
+            }
+            # Dropout too is a function of (seed, s); 2**32 keeps neighbouring seeds apart.
+            torch.manual_seed(config.seed * 2**32 + iteration)
+            set_lr(optimiser, config.lr_at(iteration))
+            with autocast(device, dtype):
+                losses = losses_of(model, moved)
+            total = torch.stack([value.float() for value in losses.values()]).sum()
+            optimiser.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            optimiser.step()
+            names = [*losses, "loss", "gradient_norm"]
+            row = torch.stack([*(value.detach().float() for value in losses.values()), total.detach(), norm])
+            pending.append((iteration, config.lr_at(iteration), row))
+            ids.append(batch["image_ids"])
+            bar.update()
+            last = iteration + 1 == config.iterations
+            if len(pending) == LOG_EVERY or last or time.monotonic() - saved_at > job.checkpoint_seconds:
+                now = time.monotonic()
+                _write(log, names, pending, ids, (now - looked_at) / len(pending), checkpoint)
+                bar.set_postfix_str(f"loss {log.last_loss:.3f}", refresh=False)
+                pending, ids, looked_at = [], [], now
+                # Only what was just found finite is saved.
+                if now - saved_at > job.checkpoint_seconds and not last:
+                    _save(checkpoint, iteration + 1, model, optimiser)
+                    saved_at = now
+    log.close()
+    checkpoint.unlink(missing_ok=True)
+    model.eval()
+
+
+class _Log:
+    """`losses.csv` and TensorBoard's files; on resuming, rows past the checkpoint are cut."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "losses.csv"
+        self.folder = folder
+        self.last_loss = float("nan")
+        self.rows: list[list[str]] = []
+
+    def start(self, first: int) -> None:
+        kept: list[list[str]] = []
+        if first and self.path.exists():
+            with open(self.path, newline="") as file:
+                kept = list(csv.reader(file))[: first + 1]
+        self._file = open(self.path, "w", newline="")  # noqa: SIM115  (closed by close)
+        self._csv = csv.writer(self._file)
+        self._csv.writerows(kept)
+        self._empty = not kept
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=first)
+
+    def write(self, names: list[str], iteration: int, lr: float, values: list[float], seconds: float) -> None:
+        if self._empty:
+            self._csv.writerow(["iteration", "lr", *names, "seconds"])
+            self._empty = False
+        self._csv.writerow(
+            [iteration, f"{lr:.6g}", *(f"{value:.6g}" for value in values), f"{seconds:.4f}"]
+        )
+        for name, value in zip(names, values, strict=True):
+            self._board.add_scalar(name, value, iteration)
+        self.last_loss = values[-2]
+
+    def flush(self) -> None:
+        self._file.flush()
+        self._board.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def _write(
+    log: _Log,
+    names: list[str],
+    pending: list[tuple[int, float, Tensor]],
+    ids: list[Sequence[Any]],
+    seconds: float,
+    checkpoint: Path,
+) -> None:
+    """Log the rows since the last look; stop at the first that is not finite."""
+    table = torch.stack([row for _, _, row in pending]).cpu()
+    for (iteration, lr, _), values, images in zip(pending, table, ids, strict=True):
+        log.write(names, iteration, lr, values.tolist(), seconds)
+        if not torch.isfinite(values).all():
+            log.flush()
+            bad = ", ".join(
+                f"{name} {value:g}" for name, value in zip(names, values.tolist(), strict=True)
+            )
+            kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint yet"
+            shown = ", ".join(dict.fromkeys(str(image) for image in images))
+            raise TrainingDiverged(f"iteration {iteration}: {bad}; images {shown}; {kept}")
+    log.flush()
+
+
+def _save(path: Path, iteration: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    state = {"iteration": iteration, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    aside = path.with_suffix(".partial")
+    torch.save(state, aside)
+    os.replace(aside, path)
+
+
+def _resume(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: str) -> int:
+    """Load the checkpoint if there is a sound one; the iteration to go on from."""
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        print(f"{path}: damaged ({one_line(error)[:80]}); training from the start", file=sys.stderr)
+        return 0
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["iteration"])
