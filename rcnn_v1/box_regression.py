@@ -5,48 +5,23 @@ R windows, D values of pool5, K classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from sklearn.linear_model import Ridge
 from tqdm import tqdm
 
+from rcnn_v1.config import BoxRegressionConfig
 from rcnn_v1.extract import WindowNetwork, load_network
 from rcnn_v1.windows import Windows, training_windows
-from stages.backbones.backbone import Name
+from stages.backbones.config import Name
 from stages.backbones.weights import Weights
 from stages.boxes import encode
 from stages.data.images import load_images
 from stages.data.records import Dataset
-from stages.device import DType, choose_dtype
+from stages.device import choose_dtype
 from stages.proposals.cache import Proposals
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
-
-
-@dataclass(frozen=True)
-class BoxRegressionConfig:
-    """R-CNN, appendix C, and the released code.
-
-    Attributes:
-        min_iou: windows nearer than this to an object of the class learn.
-        ridge: lambda; it holds the bias column too, as in the released code.
-        norm: pool5 is scaled to this norm on average.
-        whiten: added to the covariance's eigenvalues before the targets are whitened by it.
-        max_windows: of a class, drawn at random where there are more; the paper takes all. pool5
-            of a window takes 36 kB with AlexNet's 6x6x256 in single precision.
-        batch, dtype: of the network.
-    """
-
-    min_iou: float = 0.6
-    ridge: float = 1000.0
-    norm: float = 20.0
-    whiten: float = 1e-3
-    max_windows: int = 5000
-    batch: int = 128
-    dtype: DType = "auto"
-    seed: int = 0
 
 
 @stage(version=1)
@@ -58,7 +33,7 @@ def train_box_regressors(
     fine_tuned: Weights | None,
     name: Name,
     top: int | None,
-    context: int,
+    context: float,
     config: BoxRegressionConfig,
 ) -> None:
     """Fit every class's regressor.
@@ -69,9 +44,13 @@ def train_box_regressors(
     windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
     chosen = choose_windows(windows, len(data.classes), config)
     dtype = choose_dtype(config.dtype, job.device)
-    network = WindowNetwork(load_network(name, weights, fine_tuned), job.device, dtype, context, config.batch)
+    network = WindowNetwork(
+        load_network(name, weights, fine_tuned), job.device, dtype, context, config.batch
+    )
     features = _pool5(job, data, windows, chosen, network)
-    scale = config.norm / max(float(np.linalg.norm(features.astype(np.float32), axis=1).mean()), 1e-12)
+    scale = config.norm / max(
+        float(np.linalg.norm(features.astype(np.float32), axis=1).mean()), 1e-12
+    )
     all_weights, all_bias = [], []
     for k in range(len(data.classes)):
         of_class = np.flatnonzero(windows.label[chosen] == k + 1)
@@ -103,7 +82,9 @@ def choose_windows(windows: Windows, classes: int, config: BoxRegressionConfig) 
     return np.sort(np.concatenate(chosen))
 
 
-def fit(features: np.ndarray, targets: np.ndarray, config: BoxRegressionConfig) -> tuple[np.ndarray, np.ndarray]:
+def fit(
+    features: np.ndarray, targets: np.ndarray, config: BoxRegressionConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """Ridge regression onto whitened targets, un-whitened again: offsets = W f + b.
 
     Args:
@@ -140,7 +121,9 @@ def _pool5(
     done = 0
     with torch.inference_mode():
         for index, (image, _) in zip(
-            images, tqdm(loader, total=len(images), unit="image", desc="pool5 for box regression"), strict=True
+            images,
+            tqdm(loader, total=len(images), unit="image", desc="pool5 for box regression"),
+            strict=True,
         ):
             rows = chosen[windows.image[chosen] == index]
             boxes = torch.from_numpy(windows.boxes[rows]).to(job.device)

@@ -8,17 +8,118 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rcnn_v1.box_regression import BoxRegressionConfig
-from rcnn_v1.detector import DetectionConfig
-from rcnn_v1.features import FeaturesConfig
-from rcnn_v1.fine_tune import FineTuneConfig
-from rcnn_v1.svm import SVMConfig
-from stages.backbones.pretrain import PretrainConfig
-from stages.backbones.weights import BackboneConfig
+from stages.backbones.config import BackboneConfig, PretrainConfig
 from stages.data.load import DataConfig
 from stages.data.shapes import ShapesConfig
+from stages.device import DType
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.training.sgd import SGDConfig
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """R-CNN, section 2.3 and the released code.
+
+    Attributes:
+        sgd: the schedule; 0 iterations: no fine-tuning.
+        positives: windows a batch with IoU >= `positive_iou` to an object.
+        backgrounds: the others.
+        new_layer_factor: how much faster layers without pre-training learn.
+    """
+
+    sgd: SGDConfig = field(
+        default_factory=lambda: SGDConfig(
+            lr=1e-3, iterations=70_000, lr_steps=(20_000, 40_000, 60_000)
+        )
+    )
+    positives: int = 32
+    backgrounds: int = 96
+    positive_iou: float = 0.5
+    new_layer_factor: float = 10.0
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """What is cached (R-CNN, section 3.2).
+
+    Attributes:
+        layer: `pool5`, `fc6` or `fc7`.
+        batch: crops a forward pass.
+        dtype: of the network; the cache is half precision in any case.
+    """
+
+    layer: str = "fc7"
+    batch: int = 128
+    dtype: DType = "auto"
+
+
+@dataclass(frozen=True)
+class SVMConfig:
+    """Released code's values, where the paper gives none.
+
+    Attributes:
+        negative_iou: windows whose IoU with every object of the class is below are negatives;
+            positives are the objects' own boxes, and what lies between is ignored.
+        c: the hinge loss's weight.
+        positive_weight: how much more a positive's loss counts.
+        bias_scale: the constant feature whose weight is the bias.
+        norm: features are scaled to this norm on average.
+        hard_score: a negative that scores above joins the training set.
+        easy_score: one that scores below after a retraining leaves it.
+        retrain_after: new negatives of a class that make it worth retraining.
+    """
+
+    negative_iou: float = 0.3
+    c: float = 1e-3
+    positive_weight: float = 2.0
+    bias_scale: float = 10.0
+    norm: float = 20.0
+    hard_score: float = -1.0001
+    easy_score: float = -1.2
+    retrain_after: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BoxRegressionConfig:
+    """R-CNN, appendix C, and the released code.
+
+    Attributes:
+        min_iou: windows nearer than this to an object of the class learn.
+        ridge: lambda; it holds the bias column too, as in the released code.
+        norm: pool5 is scaled to this norm on average.
+        whiten: added to the covariance's eigenvalues before the targets are whitened by it.
+        max_windows: of a class, drawn at random where there are more; the paper takes all. pool5
+            of a window takes 36 kB with AlexNet's 6x6x256 in single precision.
+        batch, dtype: of the network.
+    """
+
+    min_iou: float = 0.6
+    ridge: float = 1000.0
+    norm: float = 20.0
+    whiten: float = 1e-3
+    max_windows: int = 5000
+    batch: int = 128
+    dtype: DType = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    """From scores to detections (released code).
+
+    Attributes:
+        per_class: best-scoring windows of a class and image that are kept before suppression. The
+            released code then lowers this by a per-class threshold that leaves 40 an image on
+            average; we keep them all, which can only lengthen a precision-recall curve.
+        nms_iou: of two boxes of a class that overlap more than this, the better-scoring stays
+            (section 2.2 learns it; released code: 0.3).
+        batch: crops a forward pass.
+    """
+
+    per_class: int = 100
+    nms_iou: float = 0.3
+    batch: int = 128
 
 
 @dataclass(frozen=True)
@@ -28,14 +129,15 @@ class Config:
     Attributes:
         top: best-ranked proposals an image, in training and test; None: all (section 2.2: about
             2,000 an image, no cap).
-        context: pixels of context around a window, in the warped frame (appendix A: p = 16).
+        context: around a window, on each side, as a part of the warped frame's side (appendix A:
+            p = 16 of AlexNet's 227).
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     proposals: SelectiveSearchConfig = field(default_factory=SelectiveSearchConfig)
     top: int | None = None
-    context: int = 16
+    context: float = 16 / 227
     fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     svms: SVMConfig = field(default_factory=SVMConfig)
@@ -46,17 +148,10 @@ class Config:
 PRESETS = {
     # As the paper trains on VOC 2007: days on one GPU.
     "paper": Config(backbone=BackboneConfig(name="alexnet")),
-    # Minutes on two cores, with the drawn data and the tiny network (crops of 64 pixels, so
-    # context in proportion). The schedule is short because the network is.
+    # Minutes on two cores, with the drawn data and the tiny network.
     "small": Config(
         data=DataConfig(shapes=ShapesConfig(train=300, test=100)),
-        context=4,
-        fine_tune=FineTuneConfig(
-            sgd=SGDConfig(lr=1e-2, iterations=400, lr_steps=(300,)), new_layer_factor=1.0
-        ),
-        features=FeaturesConfig(batch=256),
-        box_regression=BoxRegressionConfig(batch=256),
-        detection=DetectionConfig(batch=256),
+        fine_tune=FineTuneConfig(sgd=SGDConfig(lr=2e-3, iterations=400, lr_steps=(300,))),
     ),
     # Seconds: every stage runs, nothing is learnt. For tests.
     "micro": Config(
@@ -65,7 +160,6 @@ PRESETS = {
             pretrain=PretrainConfig(objects=64, held_out=16, sgd=SGDConfig(lr=0.02, iterations=4))
         ),
         top=60,
-        context=4,
         fine_tune=FineTuneConfig(sgd=SGDConfig(lr=1e-2, iterations=6)),
     ),
 }

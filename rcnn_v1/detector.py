@@ -17,31 +17,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from rcnn_v1.config import DetectionConfig
 from rcnn_v1.extract import WindowNetwork
-from stages.backbones.backbone import Name
+from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.boxes import clip, decode
 from stages.errors import InputError, one_line
 from stages.proposals.selective_search import SelectiveSearchConfig, search
 from stages.stopwatch import OFF, Stopwatch
-
-
-@dataclass(frozen=True)
-class DetectionConfig:
-    """From scores to detections (released code).
-
-    Attributes:
-        per_class: best-scoring windows of a class and image that are kept before suppression. The
-            released code then lowers this by a per-class threshold that leaves 40 an image on
-            average; we keep them all, which can only lengthen a precision-recall curve.
-        nms_iou: of two boxes of a class that overlap more than this, the better-scoring stays
-            (section 2.2 learns it; released code: 0.3).
-        batch: crops a forward pass.
-    """
-
-    per_class: int = 100
-    nms_iou: float = 0.3
-    batch: int = 128
 
 
 @dataclass(frozen=True)
@@ -52,7 +35,7 @@ class Description:
     backbone: Name
     classes: tuple[str, ...]
     layer: str
-    context: int
+    context: float
     dtype: str
     top: int | None
     proposals: SelectiveSearchConfig
@@ -67,6 +50,11 @@ class RCNN(nn.Module):
         svms: `weights` [K, D], `bias` [K], `scale`; see `train_svms`.
         regressors: `weights` [K, 4, P], `bias` [K, 4]; see `train_box_regressors`.
     """
+
+    svm_weights: Tensor
+    svm_bias: Tensor
+    box_weights: Tensor
+    box_bias: Tensor
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rcnn_v1.warp import crop_windows
-from stages.backbones.backbone import Backbone, Name, freeze_batch_norm
+from stages.backbones.backbone import Backbone, freeze_batch_norm
+from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.stopwatch import Stopwatch
 
@@ -25,9 +26,12 @@ class WindowNetwork:
         batch: crops a forward pass.
     """
 
-    def __init__(self, backbone: Backbone, device: str, dtype: str, context: int, batch: int) -> None:
+    def __init__(
+        self, backbone: Backbone, device: str, dtype: str, context: float, batch: int
+    ) -> None:
         freeze_batch_norm(backbone)
-        self.backbone = backbone.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        self.backbone = backbone.eval().requires_grad_(False)
+        backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         backbone.trunk.to(self.dtype)
         backbone.head.to(self.dtype)

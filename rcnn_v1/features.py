@@ -6,7 +6,7 @@ M windows of a shard's images together, D features of a window.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from rcnn_v1.config import FeaturesConfig
 from rcnn_v1.extract import WindowNetwork, load_network
 from rcnn_v1.windows import windows_of
-from stages.backbones.backbone import Name
+from stages.backbones.config import Name
 from stages.backbones.weights import Weights
 from stages.data.images import load_images
 from stages.data.records import Dataset
-from stages.device import DType, choose_dtype
+from stages.device import choose_dtype
 from stages.errors import InputError, one_line
 from stages.proposals.cache import Proposals
 from stages.shards import shards, unmade
@@ -28,21 +29,6 @@ from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
 
 SHARD = 16  # images
-
-
-@dataclass(frozen=True)
-class FeaturesConfig:
-    """What is cached (R-CNN, section 3.2).
-
-    Attributes:
-        layer: `pool5`, `fc6` or `fc7`.
-        batch: crops a forward pass.
-        dtype: of the network; the cache is half precision in any case.
-    """
-
-    layer: str = "fc7"
-    batch: int = 128
-    dtype: DType = "auto"
 
 
 @stage(version=1)
@@ -54,7 +40,7 @@ def cache_features(
     fine_tuned: Weights | None,
     name: Name,
     top: int | None,
-    context: int,
+    context: float,
     config: FeaturesConfig,
 ) -> None:
     """Features of every window of the training split. Writes `features/*.h5`; read by `FeatureCache`."""
@@ -69,7 +55,9 @@ def cache_features(
     missing = unmade(every)
     wanted = [record for shard in missing for record in records[shard.start : shard.stop]]
     images = iter(load_images(wanted, job.workers))
-    bar = tqdm(total=len(records), initial=len(records) - len(wanted), unit="image", desc="features")
+    bar = tqdm(
+        total=len(records), initial=len(records) - len(wanted), unit="image", desc="features"
+    )
     with bar, torch.inference_mode():
         for shard in missing:
             with shard.writing() as path, h5py.File(path, "w") as file:
@@ -126,7 +114,11 @@ class FeatureCache:
             try:
                 with h5py.File(path) as file:
                     offsets = file["offsets"][:]
-                    for start, stop in zip(offsets, offsets[1:], strict=False):
-                        yield file["features"][start:stop] if stop > start else np.zeros((0, 0), np.float16)
+                    for start, stop in pairwise(offsets):
+                        yield (
+                            file["features"][start:stop]
+                            if stop > start
+                            else np.zeros((0, 0), np.float16)
+                        )
             except (OSError, KeyError) as error:
                 raise InputError(f"{path}: not readable: {one_line(error)}") from None

@@ -6,7 +6,6 @@ B windows in a batch, S the side of the network's input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rcnn_v1.config import FineTuneConfig
 from rcnn_v1.warp import crop_windows
 from rcnn_v1.windows import Windows, training_windows
-from stages.backbones.backbone import Backbone, Name, freeze_batch_norm
+from stages.backbones.backbone import Backbone, freeze_batch_norm
 from stages.backbones.classifier import Classifier
+from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.decode import ImageCache
 from stages.data.records import Dataset, Record
@@ -25,25 +26,6 @@ from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.store import Artifact, Job, stage
 from stages.training.loop import train
-from stages.training.sgd import SGDConfig
-
-
-@dataclass(frozen=True)
-class FineTuneConfig:
-    """R-CNN, section 2.3 and the released code.
-
-    Attributes:
-        sgd: the schedule; 0 iterations: no fine-tuning.
-        positives: windows a batch with IoU >= `positive_iou` to an object.
-        backgrounds: the others.
-        new_layer_factor: how much faster layers without pre-training learn.
-    """
-
-    sgd: SGDConfig = SGDConfig(lr=1e-3, iterations=70_000, lr_steps=(20_000, 40_000, 60_000))
-    positives: int = 32
-    backgrounds: int = 96
-    positive_iou: float = 0.5
-    new_layer_factor: float = 10.0
 
 
 class WindowBatches:
@@ -59,7 +41,7 @@ class WindowBatches:
         windows: Windows,
         config: FineTuneConfig,
         backbone: Backbone,
-        context: int,
+        context: float,
     ) -> None:
         self.records, self.windows, self.config, self.context = records, windows, config, context
         self.side, self.mean, self.std = backbone.crop_size, backbone.mean, backbone.std
@@ -87,7 +69,7 @@ class WindowBatches:
         images = self.windows.image[rows]
         crops = torch.empty(len(rows), 3, self.side, self.side)
         for index in np.unique(images):
-            of_image = torch.from_numpy(np.flatnonzero(images == index))
+            of_image = np.flatnonzero(images == index)
             pixels = torch.from_numpy(self.images[index]).permute(2, 0, 1)
             normalised = (pixels.float() / 255 - self.mean) / self.std
             boxes = torch.from_numpy(self.windows.boxes[rows[of_image]])
@@ -116,7 +98,7 @@ def fine_tune(
     weights: Weights,
     name: Name,
     top: int | None,
-    context: int,
+    context: float,
     config: FineTuneConfig,
 ) -> None:
     """Train the pre-trained network to tell windows' classes apart. Writes `weights.pt`, its backbone's."""
@@ -127,5 +109,7 @@ def fine_tune(
     batches = WindowBatches(data.train, windows, config, backbone, context)
     model = Classifier(backbone, len(data.classes) + 1)
     new = ("scores.", *(f"backbone.{prefix}" for prefix in backbone.new))
-    train(job, model, batches, softmax_loss, config.sgd, new, config.new_layer_factor, "fine-tuning")
+    train(
+        job, model, batches, softmax_loss, config.sgd, new, config.new_layer_factor, "fine-tuning"
+    )
     torch.save(backbone.cpu().state_dict(), job.folder / "weights.pt")

@@ -23,12 +23,14 @@ IMAGES = 6
 
 @stage(version=1)
 def draw_pictures(
-    job: Job, data: Dataset, proposals: Artifact, detections: Artifact, side: int, context: int
+    job: Job, data: Dataset, proposals: Artifact, detections: Artifact, side: int, context: float
 ) -> None:
     """Write `proposals.png`, `crops.png` and `detections.png`."""
     reader = Proposals(proposals.path / "proposals.h5")
     with_objects = [record for record in data.test if len(record.boxes)]
-    shown = with_objects[:: max(1, len(with_objects) // IMAGES)][:IMAGES] or list(data.test[:IMAGES])
+    shown = with_objects[:: max(1, len(with_objects) // IMAGES)][:IMAGES] or list(
+        data.test[:IMAGES]
+    )
     _proposals(job, data, reader, shown)
     _crops(job, data, reader, side, context)
     _detections(job, data, detections, shown)
@@ -45,11 +47,17 @@ def _proposals(job: Job, data: Dataset, reader: Proposals, shown: list[Record]) 
                 axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color="#56B4E9", lw=0.4)
             draw_boxes(axes, record.boxes, record.labels, data.classes)
 
-        panels.append((image_of(record), f"{record.image_id}: {len(reader.of(record))} proposals", draw))
-    sheet(panels, job.folder / "proposals.png", title="Selective search: the 100 best-ranked, and the objects")
+        panels.append(
+            (image_of(record), f"{record.image_id}: {len(reader.of(record))} proposals", draw)
+        )
+    sheet(
+        panels,
+        job.folder / "proposals.png",
+        title="Selective search: the 100 best-ranked, and the objects",
+    )
 
 
-def _crops(job: Job, data: Dataset, reader: Proposals, side: int, context: int) -> None:
+def _crops(job: Job, data: Dataset, reader: Proposals, side: int, context: float) -> None:
     """Warped training windows as fine-tuning sees them: positives above, background below."""
     records = data.train[:IMAGES]
     windows = training_windows(records, reader, 500)
@@ -61,12 +69,19 @@ def _crops(job: Job, data: Dataset, reader: Proposals, side: int, context: int) 
             image = image_of(records[windows.image[row]])
             # Grey stands for the mean that lies outside the image.
             pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255 - 0.5
-            crop = crop_windows(pixels, torch.from_numpy(windows.boxes[row : row + 1]), side, context)[0]
+            crop = crop_windows(
+                pixels, torch.from_numpy(windows.boxes[row : row + 1]), side, context
+            )[0]
             shown = ((crop + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
             name = data.classes[windows.label[row] - 1] if positive else "background"
             panels.append((shown, f"{name}, IoU {windows.overlap[row]:.2f}", None))
     if panels:
-        sheet(panels, job.folder / "crops.png", columns=6, title="Warped windows, as the network sees them")
+        sheet(
+            panels,
+            job.folder / "crops.png",
+            columns=6,
+            title="Warped windows, as the network sees them",
+        )
 
 
 def _detections(job: Job, data: Dataset, detections: Artifact, shown: list[Record]) -> None:
@@ -90,8 +105,14 @@ def _detections(job: Job, data: Dataset, detections: Artifact, shown: list[Recor
                 draw_boxes(axes, kept["boxes"], kept["labels"], data.classes, kept["scores"])
 
             draw = draw_both
-        panels.append((image_of(record), f"{record.image_id}: {count} of {len(record.boxes)} objects", draw))
-    sheet(panels, job.folder / "detections.png", title="Detections, and dashed the objects (test split)")
+        panels.append(
+            (image_of(record), f"{record.image_id}: {count} of {len(record.boxes)} objects", draw)
+        )
+    sheet(
+        panels,
+        job.folder / "detections.png",
+        title="Detections, and dashed the objects (test split)",
+    )
 
 
 def _threshold(data: Dataset, found: Any) -> np.ndarray:
@@ -101,8 +122,12 @@ def _threshold(data: Dataset, found: Any) -> np.ndarray:
     """
     threshold = np.full(len(data.classes) + 1, np.inf)
     for label in range(1, len(threshold)):
-        per_image = sum(int((r.labels == label).sum()) for r in data.train) / max(len(data.train), 1)
-        scores = np.sort(np.concatenate([d["scores"][d["labels"] == label] for d in found.values()] or [[]]))
+        per_image = sum(int((r.labels == label).sum()) for r in data.train) / max(
+            len(data.train), 1
+        )
+        scores = np.sort(
+            np.concatenate([d["scores"][d["labels"] == label] for d in found.values()] or [[]])
+        )
         wanted = round(per_image * len(data.test))
         if wanted and len(scores):
             threshold[label] = scores[-min(wanted, len(scores))]

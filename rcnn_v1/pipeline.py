@@ -10,12 +10,13 @@ from torch import Tensor
 
 from rcnn_v1 import detector
 from rcnn_v1.box_regression import train_box_regressors
-from rcnn_v1.config import Config
+from rcnn_v1.config import Config, DetectionConfig, FeaturesConfig
 from rcnn_v1.detector import Description, load
 from rcnn_v1.features import cache_features
 from rcnn_v1.fine_tune import fine_tune
 from rcnn_v1.pictures import draw_pictures
 from rcnn_v1.svm import train_svms
+from stages.backbones.config import Name
 from stages.backbones.networks import crop_size
 from stages.backbones.weights import Weights, build_backbone, find_weights
 from stages.data.load import load_data
@@ -23,6 +24,7 @@ from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.cache import Proposals
+from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.stage import search_selectively
 from stages.store import Artifact, Job, Store, stage
 
@@ -59,11 +61,31 @@ def run(config: Config, store: Store) -> Finished:
     )
     svms = store.run(train_svms, data, proposals, features, top, config.svms)
     regressors = store.run(
-        train_box_regressors, data, proposals, weights, tuned, name, top, context, config.box_regression
+        train_box_regressors,
+        data,
+        proposals,
+        weights,
+        tuned,
+        name,
+        top,
+        context,
+        config.box_regression,
     )
     training += [features, svms, regressors]
 
-    model = store.run(assemble, data, tuned or weights, svms, regressors, config)
+    model = store.run(
+        assemble,
+        data.classes,
+        tuned or weights,
+        svms,
+        regressors,
+        name,
+        top,
+        context,
+        config.features,
+        config.proposals,
+        config.detection,
+    )
     detections = store.run(detect, data, proposals, model)
     evaluation = store.run(evaluate_detections, data, detections)
     pictures = store.run(draw_pictures, data, proposals, detections, crop_size(name), context)
@@ -72,23 +94,25 @@ def run(config: Config, store: Store) -> Finished:
 
 @stage(version=1)
 def assemble(
-    job: Job, data: Dataset, weights: Weights, svms: Artifact, regressors: Artifact, config: Config
+    job: Job,
+    classes: tuple[str, ...],
+    weights: Weights,
+    svms: Artifact,
+    regressors: Artifact,
+    name: Name,
+    top: int | None,
+    context: float,
+    features: FeaturesConfig,
+    proposals: SelectiveSearchConfig,
+    detection: DetectionConfig,
 ) -> None:
     """Put the trained parts together into one folder that `rcnn_v1.detector.load` reads."""
     description = Description(
-        paper="rcnn",
-        backbone=config.backbone.name,
-        classes=data.classes,
-        layer=config.features.layer,
-        context=config.context,
-        dtype=config.features.dtype,
-        top=config.top,
-        proposals=config.proposals,
-        detection=config.detection,
+        "rcnn", name, classes, features.layer, context, features.dtype, top, proposals, detection
     )
     with np.load(svms.path / "svms.npz") as s, np.load(regressors.path / "regressors.npz") as r:
         parts = dict(s), dict(r)
-    state = build_backbone(config.backbone.name, weights).state_dict()
+    state = build_backbone(name, weights).state_dict()
     detector.save(job.folder, description, state, *parts)
 
 
@@ -105,6 +129,9 @@ def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> Non
         boxes = torch.from_numpy(reader.of(record, rcnn.description.top))
         scores, moved = rcnn.score(image, boxes)
         still = boxes[:, None].expand_as(moved).to(moved.device)
-        return {"detections": rcnn.suppress(scores, moved), "unregressed": rcnn.suppress(scores, still)}
+        return {
+            "detections": rcnn.suppress(scores, moved),
+            "unregressed": rcnn.suppress(scores, still),
+        }
 
     detect_split(job, data, detect_one)

@@ -6,7 +6,6 @@ M windows of an image, D features, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,38 +13,12 @@ from sklearn.svm import LinearSVC
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
+from rcnn_v1.config import SVMConfig
 from rcnn_v1.features import FeatureCache
 from rcnn_v1.windows import windows_of
 from stages.data.records import Dataset, Record
 from stages.proposals.cache import Proposals
 from stages.store import Artifact, Job, stage
-
-
-@dataclass(frozen=True)
-class SVMConfig:
-    """Released code's values, where the paper gives none.
-
-    Attributes:
-        negative_iou: windows whose IoU with every object of the class is below are negatives;
-            positives are the objects' own boxes, and what lies between is ignored.
-        c: the hinge loss's weight.
-        positive_weight: how much more a positive's loss counts.
-        bias_scale: the constant feature whose weight is the bias.
-        norm: features are scaled to this norm on average.
-        hard_score: a negative that scores above joins the training set.
-        easy_score: one that scores below after a retraining leaves it.
-        retrain_after: new negatives of a class that make it worth retraining.
-    """
-
-    negative_iou: float = 0.3
-    c: float = 1e-3
-    positive_weight: float = 2.0
-    bias_scale: float = 10.0
-    norm: float = 20.0
-    hard_score: float = -1.0001
-    easy_score: float = -1.2
-    retrain_after: int = 2000
-    seed: int = 0
 
 
 class ClassSVM:
@@ -96,7 +69,12 @@ class ClassSVM:
 
 @stage(version=1)
 def train_svms(
-    job: Job, data: Dataset, proposals: Artifact, features: Artifact, top: int | None, config: SVMConfig
+    job: Job,
+    data: Dataset,
+    proposals: Artifact,
+    features: Artifact,
+    top: int | None,
+    config: SVMConfig,
 ) -> None:
     """Train every class's SVM in one pass over the cached windows.
 
@@ -107,7 +85,10 @@ def train_svms(
     scale, positives = _positives(data.train, cache, len(data.classes), config)
     svms = [ClassSVM(of_class * scale, config) for of_class in positives]
     bar = tqdm(
-        zip(data.train, cache, strict=True), total=len(data.train), unit="image", desc="hard negatives"
+        zip(data.train, cache, strict=True),
+        total=len(data.train),
+        unit="image",
+        desc="hard negatives",
     )
     for number, (record, rows) in enumerate(bar):
         if len(rows) == 0:
@@ -140,7 +121,9 @@ def train_svms(
     )
 
 
-def negatives_of(record: Record, windows: np.ndarray, classes: int, negative_iou: float) -> np.ndarray:
+def negatives_of(
+    record: Record, windows: np.ndarray, classes: int, negative_iou: float
+) -> np.ndarray:
     """Which windows [M, 4] are negatives of which class: bool [M, K]."""
     negative = np.ones((len(windows), classes), bool)
     if len(record.boxes) and len(windows):
@@ -170,4 +153,6 @@ def _positives(
             rows_of[k].append(rows[: len(labels)][labels == k + 1])
     mean = float(np.concatenate(norms).mean())
     empty = np.zeros((0, width), np.float32)
-    return np.float32(config.norm / max(mean, 1e-12)), [np.concatenate([empty, *rows]) for rows in rows_of]
+    return np.float32(config.norm / max(mean, 1e-12)), [
+        np.concatenate([empty, *rows]) for rows in rows_of
+    ]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def crop_windows(image: Tensor, boxes: Tensor, side: int, context: int) -> Tensor:
+def crop_windows(image: Tensor, boxes: Tensor, side: int, context: float) -> Tensor:
     """Warp each box, anisotropically, with context around it.
 
     Bilinear, without smoothing before shrinking, as the released code's resize.
@@ -19,14 +19,14 @@ def crop_windows(image: Tensor, boxes: Tensor, side: int, context: int) -> Tenso
         image: float [3, H, W], normalised, so that its mean colour is 0.
         boxes: float [R, 4] xyxy in the image's pixels.
         side: S.
-        context: pixels of context on each side, counted in the warped frame (paper: p = 16 of 227).
+        context: of the warped frame's side, how much on each side is context (paper: p = 16 of 227).
 
     Returns:
         [R, 3, S, S]. What lies outside the image is 0, the mean.
     """
     height, width = image.shape[1:]
-    # The box itself must fill the S - 2p pixels in the middle.
-    enlarge = side / (side - 2 * context)
+    # The box itself must fill what the context leaves in the middle.
+    enlarge = 1 / (1 - 2 * context)
     x1, y1, x2, y2 = boxes.unbind(1)
     zero = torch.zeros_like(x1)
     # From the crop's [-1, 1] to the image's [-1, 1], both edge to edge.

@@ -49,7 +49,9 @@ def training_windows(records: Sequence[Record], proposals: Proposals, top: int |
         boxes.append(windows)
         image.append(np.full(len(windows), index))
         if len(objects) and len(windows):
-            iou = box_iou(torch.from_numpy(windows), torch.from_numpy(record.boxes[objects])).numpy()
+            iou = box_iou(
+                torch.from_numpy(windows), torch.from_numpy(record.boxes[objects])
+            ).numpy()
             best = objects[iou.argmax(axis=1)]
             overlap.append(iou.max(axis=1))
             label.append(record.labels[best])

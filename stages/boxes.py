@@ -26,7 +26,9 @@ def encode(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     """
     x, y, w, h = centres(boxes)
     gt_x, gt_y, gt_w, gt_h = centres(gt_boxes)
-    return torch.stack([(gt_x - x) / w, (gt_y - y) / h, torch.log(gt_w / w), torch.log(gt_h / h)], dim=-1)
+    return torch.stack(
+        [(gt_x - x) / w, (gt_y - y) / h, torch.log(gt_w / w), torch.log(gt_h / h)], dim=-1
+    )
 
 
 def decode(boxes: Tensor, offsets: Tensor) -> Tensor:

@@ -37,7 +37,9 @@ def detect_split(
     missing = unmade(every)
     wanted = [record for shard in missing for record in records[shard.start : shard.stop]]
     images = iter(load_images(wanted, job.workers))
-    bar = tqdm(total=len(records), initial=len(records) - len(wanted), unit="image", desc="detection")
+    bar = tqdm(
+        total=len(records), initial=len(records) - len(wanted), unit="image", desc="detection"
+    )
     with bar:
         for shard in missing:
             arrays: dict[str, np.ndarray] = {}

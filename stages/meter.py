@@ -51,7 +51,10 @@ class Meter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._thread.join()
@@ -75,7 +78,11 @@ class Meter:
             except psutil.Error:
                 continue  # it ended meanwhile
         self.peak_memory = max(self.peak_memory, resident)
-        state = {"seconds": self.seconds, "attempts": self.attempts, "peak_memory": self.peak_memory}
+        state = {
+            "seconds": self.seconds,
+            "attempts": self.attempts,
+            "peak_memory": self.peak_memory,
+        }
         aside = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
             aside.write_text(json.dumps(state))

@@ -37,10 +37,26 @@ def draw_boxes(
         corner = (x1 - 0.5, y1 - 0.5)
         style = "--" if dashed else "-"
         axes.add_patch(
-            Rectangle(corner, x2 - x1, y2 - y1, fill=False, edgecolor="black", linewidth=2.4, linestyle=style)
+            Rectangle(
+                corner,
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                edgecolor="black",
+                linewidth=2.4,
+                linestyle=style,
+            )
         )
         axes.add_patch(
-            Rectangle(corner, x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4, linestyle=style)
+            Rectangle(
+                corner,
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                edgecolor=colour,
+                linewidth=1.4,
+                linestyle=style,
+            )
         )
         if not dashed:
             text = classes[int(labels[i]) - 1] + ("" if scores is None else f" {scores[i]:.2f}")
@@ -55,7 +71,9 @@ def draw_boxes(
             )
 
 
-def sheet(panels: Sequence[tuple[np.ndarray, str, Any]], path: Path, columns: int = 3, title: str = "") -> None:
+def sheet(
+    panels: Sequence[tuple[np.ndarray, str, Any]], path: Path, columns: int = 3, title: str = ""
+) -> None:
     """A PNG of images side by side.
 
     Args:

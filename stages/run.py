@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import hashlib
 import io
 import json
 import re
@@ -19,11 +20,13 @@ from typing import Any, TypeVar
 
 import tyro
 
+from stages.data.records import Dataset
 from stages.device import choose_device, choose_dtype, cores
 from stages.errors import InputError, one_line
 from stages.store import Store, describe
 
 Config = TypeVar("Config")
+SUMMARY = "summary.txt"
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ def _fields(paper: str, config_type: type[Config], preset: Config, arguments: li
             raise
         # tyro draws a box around what it says; the frame and the advice below it are not the message.
         words = one_line(re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯├┤]", " ", said.getvalue()))
-        raise InputError(words.removeprefix("Parsing error ").partition(" For full helptext")[0]) from None
+        raise InputError(
+            words.removeprefix("Parsing error ").partition(" For full helptext")[0]
+        ) from None
     if unknown:
         names = [f"--{name}" for name in _option_names(config)]
         near = difflib.get_close_matches(unknown[0].partition("=")[0].replace("_", "-"), names, n=1)
@@ -144,40 +149,83 @@ class RunFolder:
         InputError: the folder already holds a run with another configuration.
     """
 
-    def __init__(self, options: Options, paper: str, data: str, backbone: str, config: Any) -> None:
+    def __init__(
+        self, options: Options, paper: str, data: Dataset, backbone: str, config: Any
+    ) -> None:
         name = f"{paper}-{options.tag}" if options.tag else paper
-        self.path = options.runs / f"{data}-{options.preset}-{backbone}" / name
+        self.path = options.runs / f"{data.name}-{options.preset}-{backbone}" / name
         # As it is after a round trip through JSON, which knows lists but no tuples.
-        self.config = json.loads(json.dumps(describe(config)))
-        try:
-            earlier = json.loads((self.path / "metrics.json").read_text())["config"]
-        except (OSError, ValueError, KeyError):
-            return
-        changed = _differences(earlier, self.config)
-        if changed:
-            shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
+        self._identity = json.loads(
+            json.dumps(
+                {
+                    "data": data.name,
+                    "preset": options.preset,
+                    "tag": options.tag,
+                    "data_fingerprint": data.fingerprint,
+                    "source": source_digest(),
+                    "config": describe(config),
+                }
+            )
+        )
+        self._earlier: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self._earlier = json.loads((self.path / "metrics.json").read_text())
+        changed = _differences(self._earlier.get("config"), self._identity["config"])
+        if self._earlier and changed:
+            more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(
-                f"{self.path}: holds a run with another configuration ({shown}); name this one: TAG=..."
+                f"{self.path}: holds a run with another configuration "
+                f"({'; '.join(changed[:3])}{more}); name this one: TAG=..."
             )
 
-    def write(self, metrics: dict[str, Any], files: Mapping[str, Path]) -> None:
-        """Put copies of `files` (folders too) and `metrics.json`, last, into the folder."""
+    def is_finished(self, store: Store) -> bool:
+        """Whether this very run is done: same data, source and configuration, artifacts sound."""
+        same = all(self._earlier.get(key) == value for key, value in self._identity.items())
+        return (
+            same
+            and (self.path / SUMMARY).exists()
+            and all(store.is_sound(row["artifact"]) for row in self._earlier["stages"])
+        )
+
+    def summary(self) -> str:
+        """What the run printed when it finished, and where it is."""
+        return f"{(self.path / SUMMARY).read_text()}\n{self.path}"
+
+    def write(self, metrics: dict[str, Any], summary: str, files: Mapping[str, Path]) -> None:
+        """Put copies of `files` (folders too), the summary and, last, `metrics.json` into the folder."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name, source in files.items():
             if source.is_dir():
                 shutil.copytree(source, self.path / name, dirs_exist_ok=True)
             else:
                 shutil.copyfile(source, self.path / name)
-        text = json.dumps({**metrics, "config": self.config}, indent=1)
+        (self.path / SUMMARY).write_text(summary)
         aside = self.path / ".metrics.json"
-        aside.write_text(text)
+        aside.write_text(json.dumps({**self._identity, **metrics}, indent=1))
         aside.replace(self.path / "metrics.json")
+
+
+def source_digest() -> str:
+    """Stands for the project's code: a run made by other code is looked at stage by stage again."""
+    root = Path(__file__).parent.parent
+    digest_of = hashlib.sha256()
+    packages = [
+        init.parent for init in root.glob("*/__init__.py") if init.parent.name != "benchmarks"
+    ]
+    for package in sorted(packages):
+        for path in sorted(package.rglob("*.py")):
+            digest_of.update(path.read_bytes())
+    return digest_of.hexdigest()[:16]
 
 
 def _differences(a: Any, b: Any, name: str = "") -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict):
         keys = [*a, *(key for key in b if key not in a)]
-        return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{name}.{key}".strip("."))]
+        return [
+            d
+            for key in keys
+            for d in _differences(a.get(key), b.get(key), f"{name}.{key}".strip("."))
+        ]
     return [] if a == b else [f"{name} {a} there, {b} here"]
 
 
@@ -194,7 +242,10 @@ def main(command: Callable[[Sequence[str]], None]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        print(f"error: {error.filename or 'writing'}: {error.strerror}; nothing finished is lost", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'writing'}: {error.strerror}; nothing finished is lost",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

@@ -36,8 +36,15 @@ from stages.meter import Meter
 MANIFEST = "manifest.json"
 # Above this, an HDF5 file is trusted to its chunks' own fletcher32, checked as they are read:
 # hashing R-CNN's feature cache (hundreds of GB at VOC's size) on every run would take hours.
-LARGE = 256 * 2**20
-LIBRARIES = ("torch", "torchvision", "numpy", "opencv-contrib-python-headless", "scikit-learn", "h5py")
+LARGE = 8 * 2**20
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "opencv-contrib-python-headless",
+    "scikit-learn",
+    "h5py",
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,9 @@ class Store:
                 dataclasses of configuration, and plain JSON values.
         """
         described = [describe(value) for value in inputs]
-        fingerprint = digest([f"{stage.__module__}.{stage.__qualname__}", _version(stage), described])
+        fingerprint = digest(
+            [f"{stage.__module__}.{stage.__qualname__}", _version(stage), described]
+        )
         artifact = Artifact(self.root / f"{stage.__name__}-{fingerprint}", fingerprint)
         if self._damage(artifact) is not None:
             with self._lock(artifact):
@@ -118,8 +127,16 @@ class Store:
         self.used.append(artifact)
         return artifact
 
+    def is_sound(self, name: str) -> bool:
+        """Whether the artifact folder of that name is finished and undamaged."""
+        return self._damage(Artifact(self.root / name, "")) is None
+
     def _make(
-        self, artifact: Artifact, stage: Callable[..., None], inputs: tuple[Any, ...], described: Any
+        self,
+        artifact: Artifact,
+        stage: Callable[..., None],
+        inputs: tuple[Any, ...],
+        described: Any,
     ) -> None:
         folder = self.root / "unfinished" / artifact.path.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +189,9 @@ class Store:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"-- {artifact.path.name}: another run is making it; waiting", file=sys.stderr)
+                print(
+                    f"-- {artifact.path.name}: another run is making it; waiting", file=sys.stderr
+                )
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
@@ -216,7 +235,9 @@ def device_name(device: str) -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        model = next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     return f"{model}, {cores} cores"
@@ -225,7 +246,16 @@ def device_name(device: str) -> str:
 def commit() -> str | None:
     """The project's commit, with a + when files differ from it; None outside a checkout."""
     where = Path(__file__).parent
-    command = ["git", "-C", str(where), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(where),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -5,14 +5,12 @@ N images, R RoIs, C the trunk's channels, S the side of the pooled map, D the he
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-Name = Literal["tiny", "squeezenet1_1", "mobilenet_v2", "alexnet", "vgg16", "resnet18", "resnet50"]
+from stages.backbones.config import Name
 
 # What torchvision's weights expect: RGB in [0, 1], less this mean, over this deviation.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -98,7 +96,9 @@ class Backbone(nn.Module):
     def layers(self) -> tuple[str, ...]:
         """Names that `until` takes."""
         silent = (nn.Dropout, nn.Flatten)
-        named = (name for name, module in self.head.named_children() if not isinstance(module, silent))
+        named = (
+            name for name, module in self.head.named_children() if not isinstance(module, silent)
+        )
         return ("pool5", *named)
 
     def forward(self, crops: Tensor) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torchvision.models as zoo
 from torch import nn
 
-from stages.backbones.backbone import Backbone, Name
+from stages.backbones.backbone import Backbone
+from stages.backbones.config import Name
 
 
 def classifier(name: Name) -> nn.Module:
@@ -77,7 +79,7 @@ def tiny() -> Backbone:
             nn.BatchNorm2d(after),
             nn.ReLU(),
         )
-        for before, after in zip(widths, widths[1:], strict=False)
+        for before, after in pairwise(widths)
     ]
     head = _fc_head(nn.Linear(128 * 4 * 4, 256), nn.Linear(256, 256))
     backbone = Backbone("tiny", nn.Sequential(*blocks), head, 128, 4, 256, crop_size("tiny"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,37 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.backbones.backbone import Name
 from stages.backbones.classifier import Classifier
+from stages.backbones.config import Name, PretrainConfig
 from stages.backbones.networks import classifier, cut, tiny
 from stages.data.shapes import CLASSES, draw_objects
 from stages.device import autocast, choose_dtype
 from stages.store import Job, stage
 from stages.training.loop import train
-from stages.training.sgd import SGDConfig
 
 CHUNK = 250  # objects drawn by one call of a worker
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """How a backbone learns to classify drawn objects.
-
-    Attributes:
-        objects: different ones drawn to learn from; each is seen mirrored too.
-        held_out: others, drawn to measure the accuracy on.
-        batch: objects a step.
-        sgd: the schedule.
-        seed: of the objects, which come from another stream than any data set's scenes.
-    """
-
-    objects: int = 6000
-    held_out: int = 500
-    batch: int = 64
-    sgd: SGDConfig = field(
-        default_factory=lambda: SGDConfig(lr=0.02, iterations=600, lr_steps=(400, 540), warmup=50)
-    )
-    seed: int = 1
 
 
 class ObjectBatches:
@@ -86,7 +63,9 @@ def pretrain(job: Job, name: Name, config: PretrainConfig) -> None:
     batches = ObjectBatches(crops, labels, config.batch, config.sgd.seed)
     train(job, model, batches, losses_of, config.sgd, label=f"pre-training {name} on drawn objects")
 
-    crops, labels = _draw(config.seed, config.objects, config.held_out, backbone.crop_size, job.workers)
+    crops, labels = _draw(
+        config.seed, config.objects, config.held_out, backbone.crop_size, job.workers
+    )
     right = 0
     with torch.inference_mode(), autocast(job.device, choose_dtype(config.sgd.dtype, job.device)):
         for start in range(0, len(labels), config.batch):
@@ -94,15 +73,24 @@ def pretrain(job: Job, name: Name, config: PretrainConfig) -> None:
             guesses = model(backbone.normalise(part.to(job.device))).argmax(dim=1).cpu().numpy()
             right += int((guesses == labels[start : start + config.batch]).sum())
     accuracy = round(100 * right / max(len(labels), 1), 2)
-    (job.folder / "accuracy.json").write_text(json.dumps({"accuracy": accuracy, "objects": len(labels)}))
+    (job.folder / "accuracy.json").write_text(
+        json.dumps({"accuracy": accuracy, "objects": len(labels)})
+    )
     torch.save(backbone.cpu().state_dict(), job.folder / "weights.pt")
 
 
-def _draw(seed: int, first: int, count: int, side: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
-    chunks = [(seed, start, min(CHUNK, first + count - start), side) for start in range(first, first + count, CHUNK)]
+def _draw(
+    seed: int, first: int, count: int, side: int, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
+    chunks = [
+        (seed, start, min(CHUNK, first + count - start), side)
+        for start in range(first, first + count, CHUNK)
+    ]
     if workers:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             drawn = pool.starmap(draw_objects, chunks)
     else:
         drawn = [draw_objects(*chunk) for chunk in chunks]
-    return np.concatenate([crops for crops, _ in drawn]), np.concatenate([labels for _, labels in drawn])
+    return np.concatenate([crops for crops, _ in drawn]), np.concatenate(
+        [labels for _, labels in drawn]
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
@@ -12,28 +12,12 @@ import torch
 import torchvision.models as zoo
 from torch import Tensor, nn
 
-from stages.backbones.backbone import Backbone, Name
+from stages.backbones.backbone import Backbone
+from stages.backbones.config import BackboneConfig, Name
 from stages.backbones.networks import classifier, cut, tiny
-from stages.backbones.pretrain import PretrainConfig, pretrain
+from stages.backbones.pretrain import pretrain
 from stages.errors import InputError, one_line
 from stages.store import Store
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """Which network, and what it knows at the start.
-
-    Attributes:
-        name: the network.
-        weights: "default" (torchvision's ImageNet weights, downloaded; for `tiny`: "drawn"),
-            "drawn" (pre-trained by us to classify drawn objects), "none" (random), or a file: a
-            state dict of torchvision's network or of our backbone.
-        pretrain: how "drawn" is trained.
-    """
-
-    name: Name = "tiny"
-    weights: str = "default"
-    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
 
 
 @dataclass(frozen=True)
@@ -55,7 +39,9 @@ def find_weights(config: BackboneConfig, store: Store) -> Weights:
     if config.weights == "drawn" or (config.weights == "default" and config.name == "tiny"):
         artifact = store.run(pretrain, config.name, config.pretrain)
         return Weights(artifact.path / "weights.pt", artifact.fingerprint)
-    path = _download(config.name) if config.weights == "default" else Path(config.weights).expanduser()
+    path = (
+        _download(config.name) if config.weights == "default" else Path(config.weights).expanduser()
+    )
     try:
         with open(path, "rb") as file:
             return Weights(path, hashlib.file_digest(file, "sha256").hexdigest()[:16])
@@ -94,7 +80,9 @@ def load_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise InputError(f"{path}: not a file of weights: {one_line(error)[:120]}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
         raise InputError(f"{path}: not a state dict (a dictionary of tensors)")
     return state
 

@@ -87,7 +87,7 @@ def coco_ap(records: Sequence[Record], detections: Detections, n_classes: int) -
 class _Evaluation(COCOeval):  # type: ignore[misc]
     """COCO's evaluation; difficult objects are crowds in all but the overlap."""
 
-    def computeIoU(self, image_id: int, category_id: int) -> Any:
+    def computeIoU(self, image_id: int, category_id: int) -> Any:  # noqa: N802
         difficult = [o for o in self._gts[image_id, category_id] if o["difficult"]]
         for o in difficult:
             o["iscrowd"] = 0

@@ -25,7 +25,9 @@ def write_proposals(path: Path, records: Sequence[Record], boxes: Sequence[np.nd
         )
         file["offsets"] = offsets.astype(np.int64)
         file["sizes"] = np.array([(r.width, r.height) for r in records], np.int64).reshape(-1, 2)
-        file.create_dataset("image_ids", data=[str(r.image_id) for r in records], dtype=h5py.string_dtype())
+        file.create_dataset(
+            "image_ids", data=[str(r.image_id) for r in records], dtype=h5py.string_dtype()
+        )
 
 
 class Proposals:

@@ -49,7 +49,7 @@ def search(image: np.ndarray, config: SelectiveSearchConfig) -> np.ndarray:
     # Only here is OpenCV needed; machines without its contrib build use cached proposals.
     import cv2
 
-    ctypes.CDLL(None).srand((zlib.crc32(np.ascontiguousarray(image)) ^ config.seed) & 0xFFFFFFFF)
+    ctypes.CDLL(None).srand((zlib.crc32(image.tobytes()) ^ config.seed) & 0xFFFFFFFF)
     searcher = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     searcher.setBaseImage(np.ascontiguousarray(image[:, :, ::-1]))  # OpenCV's channel order
     if config.mode == "fast":

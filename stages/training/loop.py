@@ -38,7 +38,7 @@ class Batches(Protocol):
         ...
 
 
-class TrainingDiverged(InputError):
+class TrainingDivergedError(InputError):
     """A loss or gradient was no longer finite. The last good checkpoint is kept."""
 
 
@@ -76,12 +76,12 @@ def train(
         faster, factor: see `make_sgd`.
 
     Raises:
-        TrainingDiverged: naming the first iteration whose loss or gradient was not finite, and its
+        TrainingDivergedError: naming the first iteration whose loss or gradient was not finite, and its
             images.
     """
     device, folder = job.device, job.folder
     dtype = choose_dtype(config.dtype, device)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
     optimiser = make_sgd(model, config, faster, factor)
     checkpoint, log = folder / "checkpoint.pt", _Log(folder)
@@ -116,12 +116,18 @@ def train(
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             optimiser.step()
             names = [*losses, "loss", "gradient_norm"]
-            row = torch.stack([*(value.detach().float() for value in losses.values()), total.detach(), norm])
+            row = torch.stack(
+                [*(value.detach().float() for value in losses.values()), total.detach(), norm]
+            )
             pending.append((iteration, config.lr_at(iteration), row))
             ids.append(batch["image_ids"])
             bar.update()
             last = iteration + 1 == config.iterations
-            if len(pending) == LOG_EVERY or last or time.monotonic() - saved_at > job.checkpoint_seconds:
+            if (
+                len(pending) == LOG_EVERY
+                or last
+                or time.monotonic() - saved_at > job.checkpoint_seconds
+            ):
                 now = time.monotonic()
                 _write(log, names, pending, ids, (now - looked_at) / len(pending), checkpoint)
                 bar.set_postfix_str(f"loss {log.last_loss:.3f}", refresh=False)
@@ -155,7 +161,9 @@ class _Log:
         self._empty = not kept
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=first)
 
-    def write(self, names: list[str], iteration: int, lr: float, values: list[float], seconds: float) -> None:
+    def write(
+        self, names: list[str], iteration: int, lr: float, values: list[float], seconds: float
+    ) -> None:
         if self._empty:
             self._csv.writerow(["iteration", "lr", *names, "seconds"])
             self._empty = False
@@ -192,14 +200,22 @@ def _write(
             bad = ", ".join(
                 f"{name} {value:g}" for name, value in zip(names, values.tolist(), strict=True)
             )
-            kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint yet"
+            kept = (
+                f"the last good checkpoint is {checkpoint}"
+                if checkpoint.exists()
+                else "no checkpoint yet"
+            )
             shown = ", ".join(dict.fromkeys(str(image) for image in images))
-            raise TrainingDiverged(f"iteration {iteration}: {bad}; images {shown}; {kept}")
+            raise TrainingDivergedError(f"iteration {iteration}: {bad}; images {shown}; {kept}")
     log.flush()
 
 
 def _save(path: Path, iteration: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    state = {"iteration": iteration, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    state = {
+        "iteration": iteration,
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
     aside = path.with_suffix(".partial")
     torch.save(state, aside)
     os.replace(aside, path)

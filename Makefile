@@ -1,0 +1,61 @@
+# The front door. `make help` lists what there is.
+
+DATA     ?= shapes
+PRESET   ?= small
+RUNS     ?= runs
+DEVICE   ?= auto
+BACKBONE ?=
+WEIGHTS  ?=
+TAG      ?=
+ARGS     ?=
+PYTHON   ?= python3
+
+IN := .venv/bin/python
+OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEVICE)" \
+          $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
+          $(if $(TAG),--tag "$(TAG)") $(ARGS)
+
+.PHONY: all help rcnn bench test lint lock clean
+.DEFAULT_GOAL := all
+
+all: rcnn bench  ## every paper on the default data, then the benchmark
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@echo 'with: DATA=shapes|PATH PRESET=small|micro|paper BACKBONE=... WEIGHTS=default|none|drawn|FILE'
+	@echo '      RUNS=runs DEVICE=auto|cpu|cuda TAG=name ARGS="--any.field value"'
+
+rcnn: $(VENV)  ## train and evaluate R-CNN
+	@$(IN) -m rcnn_v1 $(OPTIONS)
+
+bench: $(VENV)  ## time every finished detector again and plot speed against mAP
+	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)"
+
+test: $(VENV)  ## all tests
+	$(IN) -m pytest -q -n 2 tests
+
+lint: $(VENV)  ## formatting, types and the import rule
+	$(IN) -m ruff check .
+	$(IN) -m ruff format --check .
+	$(IN) -m mypy
+	.venv/bin/lint-imports
+
+# pip fetches uv, uv the rest: plain pip may pick a torch that no torchvision wheel fits.
+# The stamp is written last, so that an interrupted installation is made again.
+VENV := .venv/.complete
+$(VENV): requirements.lock
+	@echo "making .venv from requirements.lock (once; about 3 GB to download)"
+	@rm -rf .venv
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 11), (3, 12)) else "error: needs Python 3.11 or 3.12, not %d.%d; PYTHON=python3.12 chooses another" % v)'
+	@$(PYTHON) -m venv .venv
+	@$(IN) -m pip install --quiet --disable-pip-version-check uv
+	@$(IN) -m uv pip install --quiet --require-hashes --python $(IN) -r requirements.lock
+	@touch $(VENV)
+
+lock: $(VENV)  ## requirements.lock from requirements.in
+	.venv/bin/python -m uv pip compile --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-annotate --no-header --quiet requirements.in -o requirements.lock
+
+clean:  ## remove caches; runs/ and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
