@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from stages.detect import Detection, detect_split
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
-from stages.proposals.stage import search_selectively
+from stages.proposals.stage import ProposalFile, import_proposals, search_selectively
 from stages.store import Artifact, Job, Store, stage
 
 
@@ -46,7 +47,10 @@ def run(config: Config, store: Store) -> Finished:
     """Every stage of R-CNN, those already done found in the store."""
     name, top, context = config.backbone.name, config.top, config.context
     data = load_data(config.data, store)
-    proposals = store.run(search_selectively, data, config.proposals)
+    if config.proposals_file is None:
+        proposals = store.run(search_selectively, data, config.proposals)
+    else:
+        proposals = store.run(import_proposals, data, ProposalFile.at(Path(config.proposals_file)))
     weights = find_weights(config.backbone, store)
 
     training: list[Artifact] = []

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import tyro
 
 from stages.data.records import Dataset
-from stages.device import choose_device, choose_dtype, cores
+from stages.device import choose_device, choose_dtype, cores, keep_freed_memory
 from stages.errors import InputError, one_line
 from stages.store import Store, describe
 
@@ -231,6 +231,7 @@ def _differences(a: Any, b: Any, name: str = "") -> list[str]:
 
 def main(command: Callable[[Sequence[str]], None]) -> None:
     """Run a command as a program: what the user can mend is one line on stderr and exit code 2."""
+    keep_freed_memory()
     try:
         command(sys.argv[1:])
     except InputError as error:

@@ -81,21 +81,22 @@ def tiny() -> Backbone:
         )
         for before, after in pairwise(widths)
     ]
-    head = _fc_head(nn.Linear(128 * 4 * 4, 256), nn.Linear(256, 256))
+    # No dropout: 256 features are few, and the schedules it is trained by are short.
+    head = _fc_head(nn.Linear(128 * 4 * 4, 256), nn.Linear(256, 256), dropout=0.0)
     backbone = Backbone("tiny", nn.Sequential(*blocks), head, 128, 4, 256, crop_size("tiny"))
     _initialise(backbone)
     return backbone
 
 
-def _fc_head(fc6: nn.Linear, fc7: nn.Linear) -> nn.Sequential:
-    """fc6 and fc7, each with ReLU and the papers' dropout of a half."""
+def _fc_head(fc6: nn.Linear, fc7: nn.Linear, dropout: float = 0.5) -> nn.Sequential:
+    """fc6 and fc7, each with ReLU and dropout (the papers: a half)."""
     return nn.Sequential(
         OrderedDict(
             flatten=nn.Flatten(),
             fc6=nn.Sequential(fc6, nn.ReLU()),
-            drop6=nn.Dropout(0.5),
+            drop6=nn.Dropout(dropout),
             fc7=nn.Sequential(fc7, nn.ReLU()),
-            drop7=nn.Dropout(0.5),
+            drop7=nn.Dropout(dropout),
         )
     )
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from stages.data.records import Dataset, Record
+from stages.errors import InputError
 from stages.proposals.cache import Proposals, write_proposals
 from stages.proposals.recall import measure_recall, recall_table
 from stages.proposals.selective_search import SelectiveSearchConfig, search_record
@@ -47,13 +50,54 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
 
     every = [boxes for shard in every_shard for boxes in _load_shard(shard.path)]
     write_proposals(job.folder / "proposals.h5", records, every)
+    _keep_recall(job, data)
+    shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class ProposalFile:
+    """A `proposals.h5` that was made elsewhere."""
+
+    path: Path
+    fingerprint: str
+
+    @staticmethod
+    def at(path: Path) -> ProposalFile:
+        """The file with its contents' fingerprint.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            with open(path, "rb") as file:
+                return ProposalFile(path, hashlib.file_digest(file, "sha256").hexdigest()[:16])
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+
+
+@stage(version=1)
+def import_proposals(job: Job, data: Dataset, source: ProposalFile) -> None:
+    """Take proposals from a file instead of searching: for machines without OpenCV's contrib build.
+
+    Writes what `search_selectively` writes.
+
+    Raises:
+        InputError: the file is of another data set.
+    """
+    given = Proposals(source.path)
+    records = [*data.train, *data.test]
+    write_proposals(job.folder / "proposals.h5", records, [given.of(record) for record in records])
+    _keep_recall(job, data)
+
+
+def _keep_recall(job: Job, data: Dataset) -> None:
+    """Measure the proposals just written; print, and write `recall.json`."""
     proposals = Proposals(job.folder / "proposals.h5")
     recall = {}
     for split, of_split in (("train", data.train), ("test", data.test)):
         recall[split] = measure_recall(of_split, proposals)
         print(recall_table(split, recall[split]), file=sys.stderr)
     (job.folder / "recall.json").write_text(json.dumps(recall, indent=1))
-    shutil.rmtree(folder)
 
 
 def _search_all(

@@ -1,0 +1,7 @@
+"""`python -m benchmarks`: see `make bench`."""
+
+if __name__ == "__main__":
+    from benchmarks.command import command
+    from stages.run import main
+
+    main(command)

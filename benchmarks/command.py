@@ -1,0 +1,87 @@
+"""`make bench`: time every finished detector again, by part; a tidy CSV and the plot."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.detectors import Run, find_runs
+from benchmarks.plot import plot_speed_against_map
+from benchmarks.timing import time_run
+from stages.device import choose_device, cores
+from stages.store import Store, machine
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Find, time, tabulate, plot. Writes `<runs>/report/benchmark.csv` and `speed_map.{png,svg}`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--images", type=int, default=8, help="test images to time")
+    options = parser.parse_args(arguments)
+    device = choose_device(options.device)
+    store = Store(options.runs / "store", device, cores())
+    report = options.runs / "report"
+    report.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for run in find_runs(options.runs):
+        print(f"-- timing {run.folder}", file=sys.stderr, flush=True)
+        rows.append(_row(run, store, device, options.images, report))
+    table = pd.DataFrame(rows)
+    table.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
+    plot_speed_against_map(table, report / "speed_map")
+    print(_text(table))
+    print(f"{report / 'benchmark.csv'}\n{report / 'speed_map.png'}")
+
+
+def _row(run: Run, store: Store, device: str, images: int, report: Path) -> dict[str, Any]:
+    test = run.data(store).test
+    paths = [record.path for record in test[:: max(1, len(test) // images)][:images]]
+    metrics, result = run.metrics, run.metrics["result"]
+    here = machine(device)
+    low, high = result["voc07_interval"]
+    return {
+        "run": run.name,
+        "paper": metrics["paper"],
+        "data": metrics["data"],
+        "preset": metrics["preset"],
+        "backbone": metrics["backbone"],
+        "map": result["voc07_map"],
+        "map_low": low,
+        "map_high": high,
+        "map_area": result["area_map"],
+        "coco_ap": result["coco"]["AP"],
+        "test_images": result["images"],
+        **time_run(run, paths, device, report / ".meter"),
+        "train_seconds": metrics["train_seconds"],
+        "train_disk_mib": metrics["train_disk_mib"],
+        "device": here["device"],
+        "torch": here["versions"]["torch"],
+        "commit": here["commit"],
+    }
+
+
+def _text(table: pd.DataFrame) -> str:
+    lines = []
+    for row in table.to_dict("records"):
+        parts = [
+            f"{name.removeprefix('part: ')} {1000 * value:.0f}"
+            for name, value in row.items()
+            if str(name).startswith("part: ") and value == value
+        ]
+        lines.append(
+            f"{row['data']} {row['run']} ({row['backbone']}): "
+            f"mAP {row['map']:.1f} [{row['map_low']:.1f}, {row['map_high']:.1f}]; "
+            f"{row['seconds']:.3f} s an image "
+            f"[quartiles {row['seconds_q1']:.3f}, {row['seconds_q3']:.3f}], "
+            f"{row['seconds_without_proposals']:.3f} s without proposals; "
+            f"in ms: {', '.join(parts)}; "
+            f"trained in {row['train_seconds']:.0f} s, {row['train_disk_mib']:.0f} MiB on disk; "
+            f"peak {row['peak_memory_mib']} MiB"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,97 @@
+"""`DATA=`: a name or a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages.data.load import DataConfig, load_data
+from stages.data.shapes import ShapesConfig
+from stages.errors import InputError
+from stages.store import Store, describe, digest
+
+SHAPES = ShapesConfig(train=2, test=1, width=64, height=48, objects=2, clutter=1)
+CAT = ("cat", 3, 4, 20, 30)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_shapes_are_drawn_once(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    config = DataConfig(shapes=SHAPES)
+    data = load_data(config, store)
+    assert data.name == "shapes"
+    assert (len(data.train), len(data.test)) == (2, 1)
+    assert all(record.path.is_relative_to(store.root) for record in data.train)
+    assert "draw_shapes" in capsys.readouterr().err
+    again = load_data(config, Store(store.root))
+    assert "draw_shapes" not in capsys.readouterr().err
+    assert again.fingerprint == data.fingerprint
+
+
+def test_other_shapes_are_another_data_set(store: Store) -> None:
+    first = load_data(DataConfig(shapes=SHAPES), store)
+    other_shapes = ShapesConfig(**{**SHAPES.__dict__, "seed": 5})
+    other = load_data(DataConfig(shapes=other_shapes), store)
+    assert first.fingerprint != other.fingerprint
+
+
+def test_the_drawn_sets_fingerprint_is_not_of_its_files(store: Store) -> None:
+    """Drawn again on another day or another machine, what was made from it still stands."""
+    data = load_data(DataConfig(shapes=SHAPES), store)
+    elsewhere = Store(store.root.parent / "elsewhere")
+    assert load_data(DataConfig(shapes=SHAPES), elsewhere).fingerprint == data.fingerprint
+
+
+def test_a_path(
+    store: Store, make_voc: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_voc({"a": [CAT], "b": [CAT]}, folder="my photographs")
+    data = load_data(DataConfig(name=str(root)), store)
+    assert data.name == "my photographs"
+    assert [record.image_id for record in data.train] == ["a"]
+    assert store.used == []
+    monkeypatch.chdir(root)
+    assert load_data(DataConfig(name="."), store).name == "my photographs"
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert load_data(DataConfig(name="~/my photographs"), store).fingerprint == data.fingerprint
+
+
+def test_splits_are_handed_on(store: Store, make_voc: Callable[..., Path]) -> None:
+    root = make_voc({stem: [CAT] for stem in "abc"}, {"train": "a", "val": "b", "test": "c"})
+    data = load_data(DataConfig(str(root), train_split="val", test_split="train"), store)
+    assert [record.image_id for record in data.train] == ["b"]
+    assert [record.image_id for record in data.test] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "no/where", "~no-such-user-here/voc", "a file"])
+def test_no_such_folder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(InputError) as raised:
+        load_data(DataConfig(name=name), store)
+    assert name in str(raised.value)
+
+
+def test_a_folder_of_another_layout_says_what_is_missing(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("")
+    with pytest.raises(InputError, match="JPEGImages: no such folder"):
+        load_data(DataConfig(name=str(tmp_path / "photos")), store)
+
+
+def test_a_configuration_can_be_described() -> None:
+    configs = [
+        DataConfig(),
+        DataConfig(name="x"),
+        DataConfig(train_split="train"),
+        DataConfig(test_split="train"),
+        DataConfig(shapes=SHAPES),
+    ]
+    assert len({digest(describe(config)) for config in configs}) == len(configs)
