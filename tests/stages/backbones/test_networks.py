@@ -110,6 +110,12 @@ def test_layers(cut_network: Cut) -> None:
     assert torch.equal(last, backbone.head(pooled))
 
 
+def test_the_papers_heads_drop_a_half(cut_network: Cut) -> None:
+    chances = [m.p for m in cut_network.backbone.head.modules() if isinstance(m, nn.Dropout)]
+    wanted = cut_network.name in ("alexnet", "vgg16", "squeezenet1_1")
+    assert [p for p in chances if p] == ([0.5, 0.5] if wanted else [])
+
+
 def test_it_is_torchvisions_network_up_to_the_last_feature(cut_network: Cut) -> None:
     name, network, backbone = cut_network.name, cut_network.network, cut_network.backbone
     images = crops(cut_network)

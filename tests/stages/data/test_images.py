@@ -25,9 +25,8 @@ def data(make_voc: Callable[..., Path]) -> VOCFolder:
     (root / "SegmentationObject").mkdir()
     pixels = np.zeros((40, 48), np.uint8)
     pixels[3:30, 2:20], pixels[1:3, 9:40], pixels[35:, 45:] = 1, 2, 255
-    indexed = Image.fromarray(pixels)
-    indexed = indexed.convert("P")
-    indexed.putpalette(range(256), "L")
+    indexed = Image.fromarray(pixels).convert("P")
+    indexed.putpalette([value for value in range(256) for _ in range(3)])
     indexed.save(root / "SegmentationObject" / "one.png")
     return VOCFolder(root, "made")
 
@@ -92,11 +91,7 @@ def in_colours(path: Path, record: Record) -> None:
     Image.new("RGB", (record.width, record.height)).save(path)
 
 
-def bomb(path: Path, _: Record) -> None:
-    Image.new("1", (20_000, 20_000)).save(path)
-
-
-@pytest.mark.parametrize("fault", [truncated, text, gone, other_size, in_colours, bomb])
+@pytest.mark.parametrize("fault", [truncated, text, gone, other_size, in_colours])
 def test_a_faulty_file_of_masks_is_named(
     data: VOCFolder, fault: Callable[[Path, Record], None]
 ) -> None:
@@ -107,3 +102,11 @@ def test_a_faulty_file_of_masks_is_named(
         masks_of(record)
     assert str(raised.value).startswith(f"{record.mask_path}: ")
     assert "\n" not in str(raised.value)
+
+
+def test_a_decompression_bomb_of_masks_is_named(
+    data: VOCFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48 * 40 // 3)  # Pillow refuses twice that
+    with pytest.raises(InputError, match=r"one\.png"):
+        masks_of(data.train[0])

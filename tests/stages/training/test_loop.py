@@ -6,6 +6,7 @@ Run as a program, this file trains the problem below in a folder, so that a test
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import random
 import signal
@@ -268,6 +269,25 @@ def test_workers_do_not_shape_the_result(whole: tuple[Path, Net], tmp_path: Path
     net = run(tmp_path, workers=2)
     assert_same_weights(net, whole[1])
     assert losses(tmp_path) == losses(whole[0])
+
+
+def test_what_is_wrong_in_a_worker_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # PyTorch waits so long for each worker of a loader that an exception had kept alive.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+
+    def complain(iteration: int) -> None:
+        if iteration == 4:
+            raise InputError("photo.jpg: missing")
+
+    said = None
+    try:
+        run(tmp_path, Batches(before=complain), workers=2)
+    except InputError as error:
+        said = error.line
+    gc.collect()
+    assert said == "photo.jpg: missing"
 
 
 def test_what_was_drawn_before_does_not_shape_the_result(
