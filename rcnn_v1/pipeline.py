@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from stages.backbones.weights import Weights, build_backbone, find_weights
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
+from stages.errors import expand
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
@@ -50,7 +50,9 @@ def run(config: Config, store: Store) -> Finished:
     if config.proposals_file is None:
         proposals = store.run(search_selectively, data, config.proposals)
     else:
-        proposals = store.run(import_proposals, data, ProposalFile.at(Path(config.proposals_file)))
+        proposals = store.run(
+            import_proposals, data, ProposalFile.at(expand(config.proposals_file))
+        )
     weights = find_weights(config.backbone, store)
 
     training: list[Artifact] = []

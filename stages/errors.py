@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class InputError(Exception):
     """Something the user gave is wrong: one line that names the file and what is wrong with it.
@@ -12,7 +14,8 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
+        from_worker = "\nOriginal Traceback" in message
+        super().__init__(message if from_worker else one_line(message))
 
     @property
     def line(self) -> str:
@@ -23,3 +26,15 @@ class InputError(Exception):
 def one_line(text: object) -> str:
     """`text` with line breaks and runs of blanks made single blanks."""
     return " ".join(str(text).split())
+
+
+def expand(path: str) -> Path:
+    """A path as typed, `~` expanded.
+
+    Raises:
+        InputError: the user it names is unknown.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -33,20 +33,23 @@ class Meter:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._process = psutil.Process()
+        self._ended: float | None = None
         self.peak_memory = 0
         self.peak_cuda = 0
 
     def __enter__(self) -> Meter:
         try:
             before = json.loads(self._file.read_text())
-        except (OSError, ValueError):
-            before = {"seconds": 0.0, "attempts": 0, "peak_memory": 0}
-        self._before = float(before["seconds"])
-        self.attempts = int(before["attempts"]) + 1
-        self.peak_memory = int(before["peak_memory"])
+            self._before = float(before["seconds"])
+            self.attempts = int(before["attempts"]) + 1
+            self.peak_memory = int(before["peak_memory"])
+            self.peak_cuda = int(before.get("peak_cuda", 0))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self._before, self.attempts, self.peak_memory, self.peak_cuda = 0.0, 1, 0, 0
         self._started = time.monotonic()
         if (torch := _torch_with_cuda()) is not None:
             torch.cuda.reset_peak_memory_stats()
+        self._sample()  # so that an attempt killed at once is counted too
         self._thread.start()
         return self
 
@@ -59,12 +62,13 @@ class Meter:
         self._stop.set()
         self._thread.join()
         self._sample()
-        if (torch := _torch_with_cuda()) is not None:
-            self.peak_cuda = int(torch.cuda.max_memory_allocated())
+        self._ended = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
+        """So far, or in all once the block has ended."""
+        end = time.monotonic() if self._ended is None else self._ended
+        return self._before + end - self._started
 
     def _watch(self) -> None:
         while not self._stop.wait(self._beat):
@@ -78,10 +82,13 @@ class Meter:
             except psutil.Error:
                 continue  # it ended meanwhile
         self.peak_memory = max(self.peak_memory, resident)
+        if (torch := _torch_with_cuda()) is not None:
+            self.peak_cuda = max(self.peak_cuda, int(torch.cuda.max_memory_allocated()))
         state = {
             "seconds": self.seconds,
             "attempts": self.attempts,
             "peak_memory": self.peak_memory,
+            "peak_cuda": self.peak_cuda,
         }
         aside = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:

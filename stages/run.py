@@ -64,9 +64,12 @@ def parse(
         with contextlib.redirect_stderr(said):
             known, rest = parser.parse_known_args(list(arguments))
     except SystemExit:
-        raise InputError(one_line(said.getvalue().splitlines()[-1])) from None
+        message = said.getvalue().splitlines()[-1].rpartition("error: ")[2]
+        raise InputError(message) from None
     if known.preset not in presets:
         raise InputError(f"PRESET={known.preset}: takes {', '.join(presets)}")
+    if known.runs.exists() and not known.runs.is_dir():
+        raise InputError(f"RUNS={known.runs}: is a file")
     if known.workers < 0:
         raise InputError(f"--workers {known.workers}: cannot be negative")
     if not re.fullmatch(r"[\w.+-]*", known.tag):
@@ -169,7 +172,8 @@ class RunFolder:
         )
         self._earlier: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
-            self._earlier = json.loads((self.path / "metrics.json").read_text())
+            earlier = json.loads((self.path / "metrics.json").read_text())
+            self._earlier = earlier if isinstance(earlier, dict) else {}
         changed = _differences(self._earlier.get("config"), self._identity["config"])
         if self._earlier and changed:
             more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -183,7 +187,7 @@ class RunFolder:
         same = all(self._earlier.get(key) == value for key, value in self._identity.items())
         return (
             same
-            and (self.path / SUMMARY).exists()
+            and all((self.path / name).exists() for name in [SUMMARY, *self._earlier["files"]])
             and all(store.is_sound(row["artifact"]) for row in self._earlier["stages"])
         )
 
@@ -201,7 +205,9 @@ class RunFolder:
                 shutil.copyfile(source, self.path / name)
         (self.path / SUMMARY).write_text(summary)
         aside = self.path / ".metrics.json"
-        aside.write_text(json.dumps({**self._identity, **metrics}, indent=1))
+        aside.write_text(
+            json.dumps({**self._identity, **metrics, "files": sorted(files)}, indent=1)
+        )
         aside.replace(self.path / "metrics.json")
 
 

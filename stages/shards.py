@@ -33,7 +33,11 @@ def shards(folder: Path, images: int, size: int, suffix: str) -> list[Shard]:
     """All shards of so many images, in order; made or not (`shard.path.exists()`)."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        Shard(folder / f"{start:07d}{suffix}", start, min(start + size, images))
+        Shard(
+            folder / f"{start:07d}-{min(start + size, images):07d}{suffix}",
+            start,
+            min(start + size, images),
+        )
         for start in range(0, images, size)
     ]
 

@@ -139,9 +139,11 @@ class Store:
         described: Any,
     ) -> None:
         folder = self.root / "unfinished" / artifact.path.name
+        clock = self.root / "unfinished" / f"{artifact.path.name}.seconds"
+        if not folder.exists():
+            clock.unlink(missing_ok=True)  # of an earlier making, which is finished
         folder.mkdir(parents=True, exist_ok=True)
         print(f"-- {stage.__name__}", file=sys.stderr, flush=True)
-        clock = self.root / "unfinished" / f"{artifact.path.name}.seconds"
         with Meter(clock) as meter:
             stage(Job(folder, self.device, self.workers, self.checkpoint_seconds), *inputs)
         manifest = {
@@ -157,7 +159,8 @@ class Store:
             "files": {
                 str(file.relative_to(folder)): _checksum(file)
                 for file in sorted(folder.rglob("*"))
-                if file.is_file()
+                # A kill may have come between the manifest and the renaming.
+                if file.is_file() and file != folder / MANIFEST
             },
         }
         with open(folder / MANIFEST, "w") as out:
@@ -165,7 +168,7 @@ class Store:
             out.flush()
             os.fsync(out.fileno())
         os.rename(folder, artifact.path)
-        clock.unlink()
+        clock.unlink(missing_ok=True)
 
     @staticmethod
     def _damage(artifact: Artifact) -> str | None:
@@ -177,7 +180,9 @@ class Store:
                     return f"{name} is not what its manifest says"
         except FileNotFoundError as error:
             return f"{error.filename} is missing"
-        except (ValueError, KeyError, TypeError):
+        except OSError as error:
+            return f"{error.filename}: {error.strerror}"
+        except (ValueError, KeyError, TypeError, AttributeError):
             return "its manifest is unreadable"
         return None
 

@@ -16,7 +16,7 @@ from stages.backbones.backbone import Backbone
 from stages.backbones.config import BackboneConfig, Name
 from stages.backbones.networks import classifier, cut, tiny
 from stages.backbones.pretrain import pretrain
-from stages.errors import InputError, one_line
+from stages.errors import InputError, expand, one_line
 from stages.store import Store
 
 
@@ -39,9 +39,7 @@ def find_weights(config: BackboneConfig, store: Store) -> Weights:
     if config.weights == "drawn" or (config.weights == "default" and config.name == "tiny"):
         artifact = store.run(pretrain, config.name, config.pretrain)
         return Weights(artifact.path / "weights.pt", artifact.fingerprint)
-    path = (
-        _download(config.name) if config.weights == "default" else Path(config.weights).expanduser()
-    )
+    path = _download(config.name) if config.weights == "default" else expand(config.weights)
     try:
         with open(path, "rb") as file:
             return Weights(path, hashlib.file_digest(file, "sha256").hexdigest()[:16])

@@ -27,7 +27,14 @@ def decode(path: Path) -> np.ndarray:
             # Pillow only warns between its limit and twice it; a decompression bomb is an error here.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I;16"):
+                    # Pillow would clip 16 bits to 8, not scale them.
+                    grey = (np.array(upright) >> 8).astype(np.uint8)
+                    return np.repeat(grey[:, :, None], 3, axis=2)
+                if upright.mode in ("I", "F"):
+                    raise ValueError(f"pixels of mode {upright.mode}, whose range is unknown")
+                return np.array(upright.convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:

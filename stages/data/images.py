@@ -44,7 +44,7 @@ def masks_of(record: Record) -> Tensor:
     try:
         with Image.open(record.mask_path) as image:
             indices = np.array(image)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{record.mask_path}: not readable as an image: {one_line(error)}"
         ) from None

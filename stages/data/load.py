@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from stages.data.records import Dataset
 from stages.data.shapes import ShapesConfig, draw_shapes
 from stages.data.voc import VOCFolder
-from stages.errors import InputError
+from stages.errors import InputError, expand
 from stages.store import Store
 
 
@@ -44,7 +43,7 @@ def load_data(config: DataConfig, store: Store) -> Dataset:
             config.test_split,
             fingerprint=drawn.fingerprint,
         )
-    root = Path(config.name).expanduser()
+    root = expand(config.name)
     if not root.exists():
         raise InputError(f"{root}: no such folder (DATA= takes `shapes` or the path of a data set)")
     return VOCFolder(root, root.resolve().name, config.train_split, config.test_split)

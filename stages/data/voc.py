@@ -32,7 +32,7 @@ class VOCFolder:
         root: the folder.
         name: what to call it.
         train_split, test_split: names of lists in `ImageSets/Main`; "auto" takes `trainval`
-            (else `train`) and `test` (else `val`).
+            (else `train`) and `test`; without `test`, `train` and `val`.
         fingerprint: given when the store made the folder and knows it already.
 
     Raises:
@@ -56,6 +56,9 @@ class VOCFolder:
                 raise InputError(f"{root / part}: no such folder (the VOC layout has one)")
         self._train_list = self._split_file(train_split, ("trainval", "train"))
         self._test_list = self._split_file(test_split, ("test", "val"))
+        if train_split == "auto" and self._test_list.stem == "val":
+            # VOC 2012's test annotations are secret: testing on val, its images must not train.
+            self._train_list = self._split_file("auto", ("train", "trainval"))
         if self._train_list == self._test_list:
             raise InputError(f"{self._test_list}: would be both the training and the test split")
         self._given_fingerprint = fingerprint
@@ -80,7 +83,10 @@ class VOCFolder:
             if folder.is_dir():
                 with os.scandir(folder) as entries:
                     for entry in sorted(entries, key=lambda e: e.name):
-                        stat = entry.stat()
+                        try:
+                            stat = entry.stat()
+                        except FileNotFoundError:  # a link to a file that was not fetched
+                            stat = entry.stat(follow_symlinks=False)
                         line = f"{part}/{entry.name} {stat.st_size} {stat.st_mtime_ns}\n"
                         print_of.update(line.encode())
         return print_of.hexdigest()[:16]
@@ -170,7 +176,7 @@ Annotation = tuple[str, list[str], tuple[int, int], np.ndarray, np.ndarray]
 def read_split(path: Path) -> list[str]:
     """The image names in an `ImageSets/Main` list; a second column (VOC's per-class lists) is ignored."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {one_line(error)}") from None
     stems = [line.split()[0] for line in lines if line.strip()]
@@ -195,7 +201,7 @@ def read_annotation(path: Path, stem: str) -> Annotation:
         root = parse(path).getroot()
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
-    except (ParseError, DefusedXmlException, ValueError, OSError) as error:
+    except (ParseError, DefusedXmlException, LookupError, ValueError, OSError) as error:
         raise InputError(f"{path}: not readable as XML: {one_line(error)}") from None
     size = (int(_number(path, root, "size/width")), int(_number(path, root, "size/height")))
     if min(size) <= 0:

@@ -67,9 +67,12 @@ class Proposals:
         start, stop = self._offsets[row], self._offsets[row + 1]
         if top is not None:
             stop = min(stop, start + top)
-        if self._file is None:
-            self._file = h5py.File(self.path)
-        return self._file["boxes"][start:stop]
+        try:
+            if self._file is None:
+                self._file = h5py.File(self.path)
+            return self._file["boxes"][start:stop]
+        except OSError as error:  # a chunk's checksum is wrong, say
+            raise InputError(f"{self.path}: not readable: {one_line(error)}") from None
 
     def __getstate__(self) -> dict[str, object]:
         # An open HDF5 handle must not cross into a loading worker: each opens its own.

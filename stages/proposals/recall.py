@@ -33,6 +33,8 @@ def best_overlaps(records: Sequence[Record], proposals: Proposals, top: int | No
 
 def measure_recall(records: Sequence[Record], proposals: Proposals) -> list[dict[str, Any]]:
     """Rows of recall in percent at IoU 0.5 and 0.7, and the mean best overlap, by proposals an image."""
+    if not records:
+        return []
     available = np.mean([len(proposals.of(record)) for record in records])
     rows = []
     for top in COUNTS:

@@ -12,6 +12,9 @@ file name give the same boxes.
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
+import os
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -62,6 +65,18 @@ def search(image: np.ndarray, config: SelectiveSearchConfig) -> np.ndarray:
     _, first = np.unique(rectangles, axis=0, return_index=True)
     x, y, width, height = rectangles[np.sort(first)].T
     return np.stack([x, y, x + width, y + height], axis=1).astype(np.float32)
+
+
+def end_with_parent() -> None:
+    """Have this worker process end when its parent does, also when that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def search_record(task: tuple[Record, SelectiveSearchConfig]) -> np.ndarray:

@@ -8,6 +8,7 @@ import multiprocessing
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,11 @@ from stages.data.records import Dataset, Record
 from stages.errors import InputError
 from stages.proposals.cache import Proposals, write_proposals
 from stages.proposals.recall import measure_recall, recall_table
-from stages.proposals.selective_search import SelectiveSearchConfig, search_record
+from stages.proposals.selective_search import (
+    SelectiveSearchConfig,
+    end_with_parent,
+    search_record,
+)
 from stages.shards import shards, unmade
 from stages.store import Job, stage
 
@@ -108,8 +113,12 @@ def _search_all(
         yield from map(search_record, tasks)
         return
     # Spawned, so that a worker starts from nothing: no torch, no threads, no state of `rand()`.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks))) as pool:
-        yield from pool.imap(search_record, tasks)
+    spawn = multiprocessing.get_context("spawn")
+    # An executor, not a Pool: when a worker is killed it says so, where a Pool waits for ever.
+    with ProcessPoolExecutor(
+        min(workers, len(tasks)), mp_context=spawn, initializer=end_with_parent
+    ) as pool:
+        yield from pool.map(search_record, tasks)
 
 
 def _load_shard(path: Path) -> list[np.ndarray]:

@@ -191,7 +191,7 @@ def test_killed_in_another_process_and_finished_in_this_one(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300)
     assert done.returncode == -9, done.stderr.decode()
     shards = list(root.glob("unfinished/search_selectively-*/shards/[0-9]*.npz"))
-    assert [shard.name for shard in shards] == ["0000000.npz"]
+    assert [shard.name for shard in shards] == ["0000000-0000002.npz"]
     artifact = Store(root).run(search_selectively, data, CONFIG)
     assert (artifact.path / "proposals.h5").read_bytes() == uninterrupted
     assert set(artifact.manifest["files"]) == {"proposals.h5", "recall.json"}
