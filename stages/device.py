@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 from typing import Literal
 
 import torch
@@ -48,18 +46,3 @@ def autocast(device: str, dtype: str) -> torch.autocast:
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed instead of handing every large block back to the kernel.
-
-    A network on the CPU allocates and frees blocks of megabytes all the time; by default each is
-    mapped and zeroed by the kernel anew. On two cores SqueezeNet took 329 crops a second with
-    this and 153 without, in batches of 128. Elsewhere than on Linux with glibc nothing happens.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    mmap_threshold, trim_threshold, never = -3, -1, 2**31 - 1  # <malloc.h>
-    libc = ctypes.CDLL(None)
-    libc.mallopt(mmap_threshold, never)
-    libc.mallopt(trim_threshold, never)

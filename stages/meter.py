@@ -78,7 +78,7 @@ class Meter:
         resident = 0
         for process in [self._process, *self._process.children(recursive=True)]:
             try:
-                resident += process.memory_info().rss
+                resident += _memory_of(process)
             except psutil.Error:
                 continue  # it ended meanwhile
         self.peak_memory = max(self.peak_memory, resident)
@@ -96,6 +96,12 @@ class Meter:
             os.replace(aside, self._file)
         except OSError:
             pass  # a full disk is the stage's to report, not the clock's
+
+
+def _memory_of(process: psutil.Process) -> int:
+    """Bytes resident; what forked processes share is shared out among them, where the system tells."""
+    full = process.memory_full_info()
+    return int(getattr(full, "pss", full.rss))
 
 
 def _torch_with_cuda():  # type: ignore[no-untyped-def]

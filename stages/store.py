@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.memory import give_back_freed_memory
 from stages.meter import Meter
 
 MANIFEST = "manifest.json"
@@ -144,6 +145,7 @@ class Store:
             clock.unlink(missing_ok=True)  # of an earlier making, which is finished
         folder.mkdir(parents=True, exist_ok=True)
         print(f"-- {stage.__name__}", file=sys.stderr, flush=True)
+        give_back_freed_memory()
         with Meter(clock) as meter:
             stage(Job(folder, self.device, self.workers, self.checkpoint_seconds), *inputs)
         manifest = {
