@@ -11,6 +11,7 @@ ARGS     ?=
 PYTHON   ?= python3
 
 IN := .venv/bin/python
+VENV := .venv/.complete
 OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEVICE)" \
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
@@ -42,7 +43,6 @@ lint: $(VENV)  ## formatting, types and the import rule
 
 # pip fetches uv, uv the rest: plain pip may pick a torch that no torchvision wheel fits.
 # The stamp is written last, so that an interrupted installation is made again.
-VENV := .venv/.complete
 $(VENV): requirements.lock
 	@echo "making .venv from requirements.lock (once; about 3 GB to download)"
 	@rm -rf .venv
