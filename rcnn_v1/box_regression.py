@@ -48,9 +48,8 @@ def train_box_regressors(
         load_network(name, weights, fine_tuned), job.device, dtype, context, config.batch
     )
     features = _pool5(job, data, windows, chosen, network)
-    scale = config.norm / max(
-        float(np.linalg.norm(features.astype(np.float32), axis=1).mean()), 1e-12
-    )
+    norms = np.linalg.norm(features.astype(np.float32), axis=1)
+    scale = config.norm / max(float(norms.mean()), 1e-12) if len(norms) else 1.0
     all_weights, all_bias = [], []
     for k in range(len(data.classes)):
         of_class = np.flatnonzero(windows.label[chosen] == k + 1)

@@ -10,7 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from rcnn_v1.extract import WindowNetwork
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.boxes import clip, decode
+from stages.device import DType, choose_dtype
 from stages.errors import InputError, one_line
 from stages.proposals.selective_search import SelectiveSearchConfig, search
 from stages.stopwatch import OFF, Stopwatch
@@ -36,7 +38,7 @@ class Description:
     classes: tuple[str, ...]
     layer: str
     context: float
-    dtype: str
+    dtype: DType
     top: int | None
     proposals: SelectiveSearchConfig
     detection: DetectionConfig
@@ -164,19 +166,37 @@ def load(folder: Path, device: str) -> RCNN:
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    path = folder / "model.json"
+    description = _read_description(folder / "model.json")
+    svms = _read_arrays(folder / "svms.npz", ("weights", "bias", "scale"))
+    regressors = _read_arrays(folder / "regressors.npz", ("weights", "bias"))
+    backbone = build_backbone(description.backbone, Weights(folder / "weights.pt", ""))
+    network = WindowNetwork(
+        backbone,
+        device,
+        choose_dtype(description.dtype, device),
+        description.context,
+        description.detection.batch,
+    )
+    return RCNN(description, network, svms, regressors)
+
+
+def _read_description(path: Path) -> Description:
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
         fields["classes"] = tuple(fields["classes"])
         fields["proposals"] = SelectiveSearchConfig(**fields["proposals"])
         fields["detection"] = DetectionConfig(**fields["detection"])
         description = Description(**fields)
-        with np.load(folder / "svms.npz") as svms, np.load(folder / "regressors.npz") as regressors:
-            arrays = dict(svms), dict(regressors)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: not a finished R-CNN: {one_line(error)}") from None
-    backbone = build_backbone(description.backbone, Weights(folder / "weights.pt", ""))
-    network = WindowNetwork(
-        backbone, device, description.dtype, description.context, description.detection.batch
-    )
-    return RCNN(description, network, *arrays)
+        if description.backbone not in get_args(Name):
+            raise ValueError(f"no network is called {description.backbone!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not of a finished R-CNN: {one_line(error)}") from None
+    return description
+
+
+def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
+        raise InputError(f"{path}: not of a finished R-CNN: {one_line(error)}") from None

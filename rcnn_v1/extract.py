@@ -46,7 +46,7 @@ class WindowNetwork:
         """
         with watch("warp"):
             normalised = self.backbone.normalise(image)
-        for part in boxes.split(self.batch):
+        for part in boxes.split(self.batch) if len(boxes) else ():
             with watch("warp"):
                 crops = crop_windows(normalised, part, self.backbone.crop_size, self.context)
                 crops = crops.to(self.dtype, memory_format=torch.channels_last)

@@ -39,6 +39,8 @@ class ClassSVM:
 
     def add(self, negatives: np.ndarray) -> None:
         """Take float32 [n, D] into the training set; train anew once there are enough new ones."""
+        if len(self.positives) == 0:
+            return  # nothing to learn, and all negatives would stay
         self.negatives = np.concatenate([self.negatives, negatives])
         self.added += len(negatives)
         if self.added >= self.config.retrain_after:

@@ -24,6 +24,8 @@ def crop_windows(image: Tensor, boxes: Tensor, side: int, context: float) -> Ten
     Returns:
         [R, 3, S, S]. What lies outside the image is 0, the mean.
     """
+    if len(boxes) == 0:
+        return image.new_zeros(0, 3, side, side)
     height, width = image.shape[1:]
     # The box itself must fill what the context leaves in the middle.
     enlarge = 1 / (1 - 2 * context)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import os
-import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -105,8 +104,9 @@ def train(
                 key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
                 for key, value in batch.items()
             }
-            # Dropout too is a function of (seed, s); 2**32 keeps neighbouring seeds apart.
-            torch.manual_seed(config.seed * 2**32 + iteration)
+            # Dropout too is a function of (seed, s). The generator takes 32 bits; the prime keeps
+            # neighbouring seeds apart.
+            torch.manual_seed((config.seed * 1_000_003 + iteration) % 2**32)
             set_lr(optimiser, config.lr_at(iteration))
             with autocast(device, dtype):
                 losses = losses_of(model, moved)
@@ -132,7 +132,12 @@ def train(
                 _write(log, names, pending, ids, (now - looked_at) / len(pending), checkpoint)
                 bar.set_postfix_str(f"loss {log.last_loss:.3f}", refresh=False)
                 pending, ids, looked_at = [], [], now
-                # Only what was just found finite is saved.
+                # Only what is finite is saved: the last step itself may have overflowed.
+                if not all(bool(torch.isfinite(p).all()) for p in parameters):
+                    raise TrainingDivergedError(
+                        f"iteration {iteration}: its step left a weight that is not finite; images "
+                        f"{', '.join(str(image) for image in batch['image_ids'])}"
+                    )
                 if now - saved_at > job.checkpoint_seconds and not last:
                     _save(checkpoint, iteration + 1, model, optimiser)
                     saved_at = now
@@ -227,7 +232,7 @@ def _resume(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, devi
         return 0
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # the unpickler fails on rubbish in every way there is
         print(f"{path}: damaged ({one_line(error)[:80]}); training from the start", file=sys.stderr)
         return 0
     model.load_state_dict(state["model"])

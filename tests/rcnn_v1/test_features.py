@@ -19,6 +19,7 @@ from stages.backbones.backbone import Backbone
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.decode import image_of
 from stages.errors import InputError
+from stages.shards import shards
 from stages.store import Job
 
 CONTEXT = 16 / 227
@@ -163,15 +164,14 @@ def test_only_missing_shards_are_made_and_the_result_is_the_same(
     toy: Any, tmp_path: Path, cached: tuple[Path, list[np.ndarray]]
 ) -> None:
     cache(tmp_path, toy)
-    shards = sorted((tmp_path / "features").iterdir())
-    assert len(shards) == 2
-    kept = shards[0].stat().st_mtime_ns
-    shards[1].unlink()
+    first, second = sorted((tmp_path / "features").iterdir())
+    kept = first.stat().st_mtime_ns
+    second.unlink()
     # What a kill leaves of a shard that was being written.
-    (tmp_path / "features" / f".{shards[1].name}").write_bytes(b"half")
+    second.with_name(f".{second.name}").write_bytes(b"half")
     found = cache(tmp_path, toy)
-    assert sorted((tmp_path / "features").iterdir()) == shards
-    assert shards[0].stat().st_mtime_ns == kept
+    assert sorted((tmp_path / "features").iterdir()) == [first, second]
+    assert first.stat().st_mtime_ns == kept
     for one, other in zip(found, cached[1], strict=True):
         assert np.array_equal(one, other)
 
@@ -183,8 +183,8 @@ def test_a_picture_that_is_gone_ends_it_and_its_shard(
     data.train[SHARD + 1].path.unlink()
     with pytest.raises(InputError, match=str(data.train[SHARD + 1].path)):
         cache(tmp_path / "cache", data)
-    made = [path.name for path in (tmp_path / "cache" / "features").glob("[0-9]*.h5")]
-    assert made == [f"{0:07d}.h5"]
+    every = shards(tmp_path / "cache" / "features", SHARD + 2, SHARD, ".h5")
+    assert [shard.path.exists() for shard in every] == [True, False]
 
 
 # Damaged -------------------------------------------------------------------------------------

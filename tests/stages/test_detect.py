@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stages.data.records import Record
 from stages.detect import SHARD, Detection, category_ids, detect_split
+from stages.shards import shards
 from stages.store import Job
 
 IMAGES = SHARD + 4  # two shards, the second of them short
@@ -109,7 +110,8 @@ def test_one_that_died_goes_on_to_the_same_bytes(data: Pictures, tmp_path: Path)
         detect_split(Job(killed), data, dying_at(SHARD + 2))
     assert not list(killed.glob("*.json"))
     # What a kill leaves of a shard that was being written.
-    (killed / "shards" / f".{SHARD:07d}.npz").write_bytes(b"half")
+    second = shards(killed / "shards", IMAGES, SHARD, ".npz")[1].path
+    second.with_name(f".{second.name}").write_bytes(b"half")
 
     seen: list[str | int] = []
 
