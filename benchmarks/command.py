@@ -13,8 +13,9 @@ import pandas as pd
 from benchmarks.detectors import Run, find_runs
 from benchmarks.plot import plot_speed_against_map
 from benchmarks.timing import time_run
-from stages.device import choose_device, cores
-from stages.store import Store, machine
+from stages.device import choose_device
+from stages.machine import cores, machine
+from stages.store import Store
 
 
 def command(arguments: Sequence[str]) -> None:

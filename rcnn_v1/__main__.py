@@ -3,6 +3,9 @@
 # Imports stay inside: selective search's worker processes import this file again, and must
 # not load torch with it.
 if __name__ == "__main__":
+    from stages.threads import wait_briefly
+
+    wait_briefly()
     from rcnn_v1.command import command
     from stages.run import main
 

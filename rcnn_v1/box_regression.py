@@ -1,36 +1,40 @@
 """Class-specific box regressors: ridge regression from pool5 (R-CNN, section 2.4 and appendix C).
 
-R windows, D values of pool5, K classes.
+R windows of a class, D values of pool5, K classes.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge
-from tqdm import tqdm
+from scipy.linalg import blas, cho_factor, cho_solve
 
 from rcnn_v1.config import BoxRegressionConfig
-from rcnn_v1.extract import WindowNetwork, load_network
+from rcnn_v1.extract import WindowNetwork
 from rcnn_v1.windows import Windows, training_windows
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights
 from stages.boxes import encode
-from stages.data.images import load_images
 from stages.data.records import Dataset
-from stages.device import choose_dtype
 from stages.proposals.cache import Proposals
+from stages.shards import Shard, shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
+from stages.sweep import sweep
+
+SHARD = 16  # images
 
 
-@stage(version=1)
+@stage(version=2)
 def train_box_regressors(
     job: Job,
     data: Dataset,
     proposals: Artifact,
     weights: Weights,
-    fine_tuned: Weights | None,
     name: Name,
     top: int | None,
     context: float,
@@ -39,26 +43,27 @@ def train_box_regressors(
     """Fit every class's regressor.
 
     Writes `regressors.npz`: `weights` float32 [K, 4, D] and `bias` [K, 4], from pool5 as the
-    network gives it to the offsets of `stages.boxes.decode`.
+    network gives it to the offsets of `stages.boxes.decode`. pool5 of the windows lies on disk
+    meanwhile, so that their number does not matter.
     """
     windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
     chosen = choose_windows(windows, len(data.classes), config)
-    dtype = choose_dtype(config.dtype, job.device)
-    network = WindowNetwork(
-        load_network(name, weights, fine_tuned), job.device, dtype, context, config.batch
-    )
-    features = _pool5(job, data, windows, chosen, network)
-    norms = np.linalg.norm(features.astype(np.float32), axis=1)
-    scale = config.norm / max(float(norms.mean()), 1e-12) if len(norms) else 1.0
+    network = WindowNetwork.load(name, weights, job.device, config.dtype, context, config.batch)
+    size = network.backbone.channels * network.backbone.roi_size**2
+    every = shards(job.folder / "pool5", len(data.train), SHARD, ".npy")
+    _cache_pool5(job, data, windows, chosen, network, every)
+
+    norm = _mean_norm(every, size)
+    scale = np.float32(config.norm / max(norm, 1e-12))
     all_weights, all_bias = [], []
     for k in range(len(data.classes)):
-        of_class = np.flatnonzero(windows.label[chosen] == k + 1)
-        rows = chosen[of_class]
+        rows = chosen[windows.label[chosen] == k + 1]
         gt = np.zeros((len(rows), 4), np.float32)
         for i, row in enumerate(rows):
             gt[i] = data.train[windows.image[row]].boxes[windows.gt[row]]
         targets = encode(torch.from_numpy(windows.boxes[rows]), torch.from_numpy(gt)).numpy()
-        fitted, bias = fit(features[of_class].astype(np.float32) * scale, targets, config)
+        of_class = _rows_of_class(every, windows, chosen, k + 1)
+        fitted, bias = fit((part * scale for part in of_class), targets, size, config)
         all_weights.append(fitted * scale)
         all_bias.append(bias)
     np.savez(
@@ -67,67 +72,116 @@ def train_box_regressors(
         bias=np.stack(all_bias).astype(np.float32),
         windows=np.bincount(windows.label[chosen], minlength=len(data.classes) + 1)[1:],
     )
+    shutil.rmtree(job.folder / "pool5")
 
 
 def choose_windows(windows: Windows, classes: int, config: BoxRegressionConfig) -> np.ndarray:
-    """Rows of the windows to learn from, sorted: int64 [R]."""
+    """Rows of the windows to learn from, sorted: int64 [R of all classes]."""
     rng = np.random.default_rng(config.seed)
     chosen = []
     for k in range(classes):
         rows = np.flatnonzero((windows.label == k + 1) & (windows.overlap > config.min_iou))
-        if len(rows) > config.max_windows:
+        if config.max_windows is not None and len(rows) > config.max_windows:
             rows = rng.choice(rows, config.max_windows, replace=False)
         chosen.append(rows)
     return np.sort(np.concatenate(chosen))
 
 
 def fit(
-    features: np.ndarray, targets: np.ndarray, config: BoxRegressionConfig
+    features: Iterable[np.ndarray], targets: np.ndarray, size: int, config: BoxRegressionConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ridge regression onto whitened targets, un-whitened again: offsets = W f + b.
 
     Args:
-        features: float32 [R, D]; targets: float32 [R, 4].
+        features: float32 [R, D], in parts of any number of rows.
+        targets: float32 [R, 4].
+        size: D.
 
     Returns:
         W [4, D] and b [4]; zeros, which move nothing, where no window teaches anything.
     """
-    if len(features) == 0:
-        return np.zeros((4, features.shape[1]), np.float32), np.zeros(4, np.float32)
+    if len(targets) == 0:
+        return np.zeros((4, size), np.float32), np.zeros(4, np.float32)
     mean = targets.mean(axis=0)
     centred = (targets - mean).astype(np.float64)
     values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
     values = np.maximum(values, 0) + config.whiten
     whiten = vectors @ np.diag(values**-0.5) @ vectors.T
     colour = vectors @ np.diag(values**0.5) @ vectors.T
-    # The bias as a column of ones, so that the ridge holds it too. With more columns than rows
-    # scikit-learn's Cholesky solver takes the dual form: an R x R system instead of a D x D one.
-    with_ones = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
-    ridge = Ridge(alpha=config.ridge, fit_intercept=False, solver="cholesky")
-    ridge.fit(with_ones, (centred @ whiten).astype(np.float32))
-    solution = colour @ ridge.coef_
+    # The bias as a column of ones, so that the ridge holds it too, as in the released code.
+    with_ones = (np.pad(part, ((0, 0), (0, 1)), constant_values=1) for part in features)
+    solution = colour @ ridge(with_ones, (centred @ whiten).astype(np.float32), config.ridge).T
     return solution[:, :-1].astype(np.float32), (solution[:, -1] + mean).astype(np.float32)
 
 
-def _pool5(
-    job: Job, data: Dataset, windows: Windows, chosen: np.ndarray, network: WindowNetwork
-) -> np.ndarray:
-    """float16 [R, D], pool5 of the chosen windows (sorted by image)."""
+def ridge(features: Iterable[np.ndarray], targets: np.ndarray, penalty: float) -> np.ndarray:
+    """The W [D, T] that minimises |X W - Y|^2 + penalty |W|^2.
+
+    Solved in the smaller of its two forms, so that memory is that of one square matrix, of the
+    lesser of R and D, and of X if R is the lesser: (X'X + penalty) W = X'Y, of X a part at a time,
+    or W = X' (XX' + penalty)^-1 Y. scikit-learn's Ridge wants all of X.
+
+    Args:
+        features: X, float32 [R, D], in parts; targets: Y, float32 [R, T].
+    """
+    parts = iter(features)
+    first = next(parts)
+    parts, width = chain([first], parts), first.shape[1]
+    if len(targets) <= width:
+        x = np.concatenate(list(parts))
+        gram = x @ x.T
+        gram.flat[:: len(x) + 1] += penalty
+        return x.T @ cho_solve(cho_factor(gram, overwrite_a=True), targets)  # type: ignore[no-any-return]
+    gram = np.zeros((width, width), np.float32, order="F")
+    gram.flat[:: width + 1] = penalty
+    moment, done = np.zeros((width, targets.shape[1]), np.float32), 0
+    for part in parts:
+        # In place and one triangle only: a second matrix of this size would double the memory.
+        gram = blas.ssyrk(1.0, part.T, beta=1.0, c=gram, overwrite_c=True)
+        moment += part.T @ targets[done : done + len(part)]
+        done += len(part)
+    return cho_solve(cho_factor(gram, overwrite_a=True), moment)  # type: ignore[no-any-return]
+
+
+def _cache_pool5(
+    job: Job,
+    data: Dataset,
+    windows: Windows,
+    chosen: np.ndarray,
+    network: WindowNetwork,
+    every: list[Shard],
+) -> None:
+    """float16 [., D] of each shard's chosen windows, in their order, into the shard's file."""
     size = network.backbone.channels * network.backbone.roi_size**2
-    features = np.empty((len(chosen), size), np.float16)
-    images = np.unique(windows.image[chosen])
-    loader = load_images([data.train[i] for i in images], job.workers)
-    done = 0
+    bounds = np.searchsorted(windows.image[chosen], np.arange(len(data.train) + 1))
     with torch.inference_mode():
-        for index, (image, _) in zip(
-            images,
-            tqdm(loader, total=len(images), unit="image", desc="pool5 for box regression"),
-            strict=True,
-        ):
-            rows = chosen[windows.image[chosen] == index]
-            boxes = torch.from_numpy(windows.boxes[rows]).to(job.device)
-            for pooled in network.pooled(image.to(job.device), boxes, OFF):
-                flat = network.backbone.until("pool5", pooled).half().cpu().numpy()
-                features[done : done + len(flat)] = flat
-                done += len(flat)
-    return features
+        for shard, images in sweep(data.train, every, job.workers, "pool5 for box regression"):
+            rows = [np.zeros((0, size), np.float16)]
+            for index, (_, image) in enumerate(images, start=shard.start):
+                boxes = windows.boxes[chosen[bounds[index] : bounds[index + 1]]]
+                if len(boxes):
+                    on_device = torch.from_numpy(boxes).to(job.device)
+                    for pooled in network.pooled(image.to(job.device), on_device, OFF):
+                        rows.append(pooled.flatten(1).half().cpu().numpy())
+            with shard.writing() as path, open(path, "wb") as file:
+                np.save(file, np.concatenate(rows))
+
+
+def _mean_norm(every: list[Shard], size: int) -> float:
+    norms = [np.zeros(0, np.float32)]
+    for shard in every:
+        norms.append(np.linalg.norm(np.load(shard.path).astype(np.float32), axis=1))
+    joined = np.concatenate(norms)
+    return float(joined.mean()) if len(joined) else 1.0
+
+
+def _rows_of_class(
+    every: list[Shard], windows: Windows, chosen: np.ndarray, label: int
+) -> Iterator[np.ndarray]:
+    """float32 [., D], pool5 of the chosen windows of a class, shard by shard."""
+    images = windows.image[chosen]
+    for shard in every:
+        first, end = np.searchsorted(images, [shard.start, shard.stop])
+        of_class = np.flatnonzero(windows.label[chosen[first:end]] == label)
+        if len(of_class):
+            yield np.load(shard.path, mmap_mode="r")[of_class].astype(np.float32)

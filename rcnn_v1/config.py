@@ -43,12 +43,13 @@ class FeaturesConfig:
     """What is cached (R-CNN, section 3.2).
 
     Attributes:
-        layer: `pool5`, `fc6` or `fc7`.
+        layer: `pool5`, or a layer of the head by name: `fc6`, `fc7`; `last`: the head's last, which
+            is the paper's fc7 wherever there is one.
         batch: crops a forward pass.
         dtype: of the network; the cache is half precision in any case.
     """
 
-    layer: str = "fc7"
+    layer: str = "last"
     batch: int = 128
     dtype: DType = "auto"
 
@@ -67,6 +68,9 @@ class SVMConfig:
         hard_score: a negative that scores above joins the training set.
         easy_score: one that scores below after a retraining leaves it.
         retrain_after: new negatives of a class that make it worth retraining.
+        tolerance: of the solver (released code: liblinear's own 0.1).
+        mined_bytes: memory for mined negatives, of all classes together; where more would be
+            kept, the easiest leave. The released code keeps all.
     """
 
     negative_iou: float = 0.3
@@ -77,6 +81,8 @@ class SVMConfig:
     hard_score: float = -1.0001
     easy_score: float = -1.2
     retrain_after: int = 2000
+    tolerance: float = 1e-3
+    mined_bytes: int = 900 * 2**20
     seed: int = 0
 
 
@@ -89,8 +95,7 @@ class BoxRegressionConfig:
         ridge: lambda; it holds the bias column too, as in the released code.
         norm: pool5 is scaled to this norm on average.
         whiten: added to the covariance's eigenvalues before the targets are whitened by it.
-        max_windows: of a class, drawn at random where there are more; the paper takes all. pool5
-            of a window takes 36 kB with AlexNet's 6x6x256 in single precision.
+        max_windows: of a class, drawn at random where there are more; None: all, as in the paper.
         batch, dtype: of the network.
     """
 
@@ -98,7 +103,7 @@ class BoxRegressionConfig:
     ridge: float = 1000.0
     norm: float = 20.0
     whiten: float = 1e-3
-    max_windows: int = 5000
+    max_windows: int | None = None
     batch: int = 128
     dtype: DType = "auto"
     seed: int = 0

@@ -12,32 +12,29 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from rcnn_v1.config import FeaturesConfig
-from rcnn_v1.extract import WindowNetwork, load_network
+from rcnn_v1.extract import WindowNetwork
 from rcnn_v1.windows import windows_of
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights
-from stages.data.images import load_images
 from stages.data.records import Dataset
-from stages.device import choose_dtype
 from stages.errors import InputError, one_line
 from stages.proposals.cache import Proposals
-from stages.shards import shards, unmade
+from stages.shards import shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
+from stages.sweep import sweep
 
 SHARD = 16  # images
 
 
-@stage(version=1)
+@stage(version=2)
 def cache_features(
     job: Job,
     data: Dataset,
     proposals: Artifact,
     weights: Weights,
-    fine_tuned: Weights | None,
     name: Name,
     top: int | None,
     context: float,
@@ -46,24 +43,13 @@ def cache_features(
     """Features of every window of the training split. Writes `features/*.h5`; read by `FeatureCache`."""
     records = data.train
     reader = Proposals(proposals.path / "proposals.h5")
-    dtype = choose_dtype(config.dtype, job.device)
-    backbone = load_network(name, weights, fine_tuned)
-    if config.layer not in backbone.layers:
-        raise InputError(f"{name} has no layer {config.layer!r}, but {', '.join(backbone.layers)}")
-    network = WindowNetwork(backbone, job.device, dtype, context, config.batch)
+    network = WindowNetwork.load(name, weights, job.device, config.dtype, context, config.batch)
     every = shards(job.folder / "features", len(records), SHARD, ".h5")
-    missing = unmade(every)
-    wanted = [record for shard in missing for record in records[shard.start : shard.stop]]
-    images = iter(load_images(wanted, job.workers))
-    bar = tqdm(
-        total=len(records), initial=len(records) - len(wanted), unit="image", desc="features"
-    )
-    with bar, torch.inference_mode():
-        for shard in missing:
+    with torch.inference_mode():
+        for shard, images in sweep(records, every, job.workers, "features"):
             with shard.writing() as path, h5py.File(path, "w") as file:
                 offsets = [0]
-                for record in records[shard.start : shard.stop]:
-                    image, _ = next(images)
+                for record, image in images:
                     boxes = torch.from_numpy(windows_of(record, reader, top)).to(job.device)
                     parts = [
                         network.backbone.until(config.layer, pooled).half().cpu()
@@ -73,7 +59,6 @@ def cache_features(
                     if len(features):
                         _append(file, features)
                     offsets.append(offsets[-1] + len(features))
-                    bar.update()
                 file["offsets"] = np.array(offsets, np.int64)
 
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcnn_v1.config import FineTuneConfig
-from rcnn_v1.warp import crop_windows
+from rcnn_v1.warp import crop_windows, surroundings
 from rcnn_v1.windows import Windows, training_windows
-from stages.backbones.backbone import Backbone, freeze_batch_norm
+from stages.backbones.backbone import Backbone, freeze_batch_norm, normalise
 from stages.backbones.classifier import Classifier
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
@@ -65,16 +65,15 @@ class WindowBatches:
     def __getitem__(self, iteration: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.config.sgd.seed, iteration])
         rows = self.choose(rng)
-        mirrored = torch.from_numpy(rng.random(len(rows)) < 0.5)
+        mirrored = rng.random(len(rows)) < 0.5
         images = self.windows.image[rows]
         crops = torch.empty(len(rows), 3, self.side, self.side)
-        for index in np.unique(images):
-            of_image = np.flatnonzero(images == index)
-            pixels = torch.from_numpy(self.images[index]).permute(2, 0, 1)
-            normalised = (pixels.float() / 255 - self.mean) / self.std
-            boxes = torch.from_numpy(self.windows.boxes[rows[of_image]])
-            crops[of_image] = crop_windows(normalised, boxes, self.side, self.context)
-        crops[mirrored] = crops[mirrored].flip(-1)
+        for i, (index, box) in enumerate(zip(images, self.windows.boxes[rows], strict=True)):
+            # Only what the window needs is made float and normalised: of a large photograph, little.
+            pixels, box = surroundings(self.images[index], box, self.context)
+            normalised = normalise(torch.from_numpy(pixels).permute(2, 0, 1), self.mean, self.std)
+            crop = crop_windows(normalised, torch.from_numpy(box[None]), self.side, self.context)[0]
+            crops[i] = crop.flip(-1) if mirrored[i] else crop
         labels = np.where(
             self.windows.overlap[rows] >= self.config.positive_iou, self.windows.label[rows], 0
         )
@@ -90,7 +89,7 @@ def softmax_loss(model: Classifier, batch: dict[str, Any]) -> dict[str, Tensor]:
     return {"classification": F.cross_entropy(model(batch["crops"]).float(), batch["labels"])}
 
 
-@stage(version=1)
+@stage(version=2)
 def fine_tune(
     job: Job,
     data: Dataset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,12 @@ from rcnn_v1.fine_tune import fine_tune
 from rcnn_v1.pictures import draw_pictures
 from rcnn_v1.svm import train_svms
 from stages.backbones.config import Name
-from stages.backbones.networks import crop_size
+from stages.backbones.networks import crop_size, layers_of
 from stages.backbones.weights import Weights, build_backbone, find_weights
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
-from stages.errors import expand
+from stages.errors import InputError, expand
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
@@ -46,6 +47,7 @@ class Finished:
 def run(config: Config, store: Store) -> Finished:
     """Every stage of R-CNN, those already done found in the store."""
     name, top, context = config.backbone.name, config.top, config.context
+    take = dataclasses.replace(config.features, layer=feature_layer(name, config.features.layer))
     data = load_data(config.data, store)
     if config.proposals_file is None:
         proposals = store.run(search_selectively, data, config.proposals)
@@ -56,39 +58,26 @@ def run(config: Config, store: Store) -> Finished:
     weights = find_weights(config.backbone, store)
 
     training: list[Artifact] = []
-    tuned: Weights | None = None
     if config.fine_tune.sgd.iterations:
-        training.append(
-            store.run(fine_tune, data, proposals, weights, name, top, context, config.fine_tune)
-        )
-        tuned = Weights(training[0].path / "weights.pt", training[0].fingerprint)
-    features = store.run(
-        cache_features, data, proposals, weights, tuned, name, top, context, config.features
-    )
+        tuned = store.run(fine_tune, data, proposals, weights, name, top, context, config.fine_tune)
+        weights = Weights(tuned.path / "weights.pt", tuned.fingerprint)
+        training.append(tuned)
+    windows = (data, proposals, weights, name, top, context)
+    features = store.run(cache_features, *windows, take)
     svms = store.run(train_svms, data, proposals, features, top, config.svms)
-    regressors = store.run(
-        train_box_regressors,
-        data,
-        proposals,
-        weights,
-        tuned,
-        name,
-        top,
-        context,
-        config.box_regression,
-    )
+    regressors = store.run(train_box_regressors, *windows, config.box_regression)
     training += [features, svms, regressors]
 
     model = store.run(
         assemble,
         data.classes,
-        tuned or weights,
+        weights,
         svms,
         regressors,
         name,
         top,
         context,
-        config.features,
+        take,
         config.proposals,
         config.detection,
     )
@@ -96,6 +85,18 @@ def run(config: Config, store: Store) -> Finished:
     evaluation = store.run(evaluate_detections, data, detections)
     pictures = store.run(draw_pictures, data, proposals, detections, crop_size(name), context)
     return Finished(data, proposals, tuple(training), model, detections, evaluation, pictures)
+
+
+def feature_layer(name: Name, wanted: str) -> str:
+    """The layer that features are taken from: `wanted`, or the last for `last`.
+
+    Raises:
+        InputError: the network has no such layer.
+    """
+    layers = layers_of(name)
+    if wanted not in (*layers, "last"):
+        raise InputError(f"{name} has no layer {wanted!r}, but {', '.join(layers)}")
+    return layers[-1] if wanted == "last" else wanted
 
 
 @stage(version=1)
@@ -122,7 +123,7 @@ def assemble(
     detector.save(job.folder, description, state, *parts)
 
 
-@stage(version=1)
+@stage(version=2)
 def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> None:
     """Detect in the test split, with the proposals that are cached.
 

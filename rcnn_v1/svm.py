@@ -1,14 +1,16 @@
 """One linear SVM a class, with hard negative mining (R-CNN, section 2.3 and appendix B).
 
-M windows of an image, D features, K classes.
+M windows of an image, D features, K classes, P positives of a class, n of its mined negatives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.svm import LinearSVC
 from torchvision.ops import box_iou
 from tqdm import tqdm
@@ -17,6 +19,7 @@ from rcnn_v1.config import SVMConfig
 from rcnn_v1.features import FeatureCache
 from rcnn_v1.windows import windows_of
 from stages.data.records import Dataset, Record
+from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.store import Artifact, Job, stage
 
@@ -25,20 +28,30 @@ class ClassSVM:
     """One class's SVM, its positives, and the negatives it found hard so far.
 
     Args:
-        positives: float32 [P, D].
+        positives: [P, D], as they are cached: half precision takes half the memory.
+        scale: what features are multiplied by before they are learnt from.
+        capacity: the most negatives that stay after a training; the hardest do.
     """
 
-    def __init__(self, positives: np.ndarray, config: SVMConfig) -> None:
+    def __init__(
+        self,
+        positives: np.ndarray,
+        config: SVMConfig,
+        scale: float | np.float32 = 1.0,
+        capacity: int = sys.maxsize,
+    ) -> None:
         self.config = config
         self.positives = positives
-        self.negatives = np.zeros((0, positives.shape[1]), np.float32)
+        self.scale = np.float32(scale)
+        self.capacity = capacity
+        self.negatives = positives[:0]
         self.added = 0
         self.trainings = 0
         self.weights = np.zeros(positives.shape[1], np.float32)
         self.bias = np.float32(-1.0)  # before any training nothing is positive
 
     def add(self, negatives: np.ndarray) -> None:
-        """Take float32 [n, D] into the training set; train anew once there are enough new ones."""
+        """Take [n, D] into the training set; train anew once there are enough new ones."""
         if len(self.positives) == 0:
             return  # nothing to learn, and all negatives would stay
         self.negatives = np.concatenate([self.negatives, negatives])
@@ -58,15 +71,25 @@ class ClassSVM:
             intercept_scaling=config.bias_scale,
             class_weight={1: config.positive_weight},
             random_state=config.seed,
+            tol=config.tolerance,
             max_iter=10_000,
         )
         targets = np.r_[np.ones(len(self.positives)), -np.ones(len(self.negatives))]
-        svm.fit(np.concatenate([self.positives, self.negatives]), targets)
+        svm.fit(_sparse([self.positives, self.negatives], self.scale), targets)
         self.weights = svm.coef_[0].astype(np.float32)
         self.bias = np.float32(svm.intercept_[0])
         self.trainings += 1
-        scores = self.negatives @ self.weights + self.bias
-        self.negatives = self.negatives[scores >= config.easy_score]
+        scores = np.concatenate([self.scores(part) for part in _parts(self.negatives)])
+        hard = scores >= config.easy_score
+        if hard.sum() > self.capacity:
+            hard = np.isin(
+                np.arange(len(scores)), np.argsort(-scores, kind="stable")[: self.capacity]
+            )
+        self.negatives = self.negatives[hard]
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """float32 [n], the margins of rows [n, D]."""
+        return (rows.astype(np.float32) * self.scale) @ self.weights + self.bias
 
 
 @stage(version=1)
@@ -84,8 +107,10 @@ def train_svms(
     """
     reader = Proposals(proposals.path / "proposals.h5")
     cache = FeatureCache(features.path)
-    scale, positives = _positives(data.train, cache, len(data.classes), config)
-    svms = [ClassSVM(of_class * scale, config) for of_class in positives]
+    positives, norm, density = _survey(data.train, cache, len(data.classes))
+    scale = np.float32(config.norm / max(norm, 1e-12))
+    capacity = mined_capacity(config.mined_bytes, len(positives), positives[0].shape[1], density)
+    svms = [ClassSVM(of_class, config, scale, capacity) for of_class in positives]
     bar = tqdm(
         zip(data.train, cache, strict=True),
         total=len(data.train),
@@ -96,17 +121,14 @@ def train_svms(
         if len(rows) == 0:
             continue
         scaled = rows.astype(np.float32) * scale
+        weights, bias = np.stack([svm.weights for svm in svms]), [svm.bias for svm in svms]
+        hard = scaled @ weights.T + bias > config.hard_score
         negative = negatives_of(
             record, windows_of(record, reader, top), len(data.classes), config.negative_iou
         )
         for k, svm in enumerate(svms):
             # Before its first training an SVM has no opinion: every negative is hard.
-            hard = (
-                negative[:, k]
-                if svm.trainings == 0
-                else negative[:, k] & (scaled @ svm.weights + svm.bias > config.hard_score)
-            )
-            svm.add(scaled[hard])
+            svm.add(rows[negative[:, k] & (hard[:, k] | (svm.trainings == 0))])
             if number == 0:
                 svm.train()
     for svm in svms:
@@ -137,24 +159,56 @@ def negatives_of(
     return negative
 
 
-def _positives(
-    records: Sequence[Record], cache: FeatureCache, classes: int, config: SVMConfig
-) -> tuple[np.float32, list[np.ndarray]]:
-    """The scale that gives features the wanted mean norm, and each class's objects, [P, D] unscaled."""
-    norms, rows_of = [], [[] for _ in range(classes)]  # type: ignore[var-annotated]
-    width = 0
+def mined_capacity(budget: int, classes: int, features: int, density: float) -> int:
+    """How many negatives of each class fit into `budget` bytes.
+
+    A negative is kept in half precision, for each class; while a class is trained its own are
+    also there as a sparse matrix in double precision (12 bytes a value that is not 0) and
+    as liblinear's copy of that (16 bytes).
+
+    Args:
+        density: how many of the features are not 0, from 0 to 1.
+    """
+    return max(1, int(budget / (features * (2 * classes + 28 * density))))
+
+
+def _survey(
+    records: Sequence[Record], cache: FeatureCache, classes: int
+) -> tuple[list[np.ndarray], float, float]:
+    """One look at the whole cache: each class's objects, float16 [P, D]; the mean norm; the density."""
+    rows_of: list[list[np.ndarray]] = [[] for _ in range(classes)]
+    width, windows, norms, filled = 0, 0, 0.0, 0
     for record, rows in zip(records, cache, strict=True):
         if len(rows) == 0:
             continue
-        width = rows.shape[1]
-        rows = rows.astype(np.float32)
-        norms.append(np.linalg.norm(rows, axis=1))
+        windows, width = windows + len(rows), rows.shape[1]
+        norms += float(np.linalg.norm(rows.astype(np.float32), axis=1).sum(dtype=np.float64))
+        filled += int(np.count_nonzero(rows))
         # An image's windows begin with its ground truth (see `windows_of`).
         labels = record.labels[~record.iscrowd]
         for k in range(classes):
             rows_of[k].append(rows[: len(labels)][labels == k + 1])
-    mean = float(np.concatenate(norms).mean())
-    empty = np.zeros((0, width), np.float32)
-    return np.float32(config.norm / max(mean, 1e-12)), [
-        np.concatenate([empty, *rows]) for rows in rows_of
-    ]
+    if windows == 0:
+        raise InputError(
+            "the SVMs need windows: the training split has neither objects nor proposals"
+        )
+    empty = np.zeros((0, width), np.float16)
+    positives = [np.concatenate([empty, *rows]) for rows in rows_of]
+    return positives, norms / windows, filled / (windows * width)
+
+
+def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows, a thousand at a time: a copy in single precision is never large."""
+    return (rows[start : start + 1000] for start in range(0, max(len(rows), 1), 1000))
+
+
+def _sparse(arrays: Sequence[np.ndarray], scale: np.float32) -> sparse.csr_matrix:
+    """The arrays' rows, scaled: features are mostly 0 after a ReLU, and liblinear skips those."""
+    return sparse.vstack(
+        [
+            sparse.csr_matrix((part.astype(np.float32) * scale).astype(np.float64))
+            for rows in arrays
+            for part in _parts(rows)
+        ],
+        format="csr",
+    )

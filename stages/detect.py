@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
-from stages.data.images import load_images
 from stages.data.records import Dataset, Record
 from stages.evaluation.detections_io import save_detections
-from stages.shards import shards, unmade
+from stages.shards import shards
 from stages.store import Job
+from stages.sweep import sweep
 
 SHARD = 16  # images
 Detection = dict[str, Tensor]
@@ -34,23 +33,14 @@ def detect_split(
     """
     records = data.test
     every = shards(job.folder / "shards", len(records), SHARD, ".npz")
-    missing = unmade(every)
-    wanted = [record for shard in missing for record in records[shard.start : shard.stop]]
-    images = iter(load_images(wanted, job.workers))
-    bar = tqdm(
-        total=len(records), initial=len(records) - len(wanted), unit="image", desc="detection"
-    )
-    with bar:
-        for shard in missing:
-            arrays: dict[str, np.ndarray] = {}
-            for index in range(shard.start, shard.stop):
-                image, _ = next(images)
-                for kind, found in detect(image, records[index]).items():
-                    for key, value in found.items():
-                        arrays[f"{kind}/{index}/{key}"] = value.cpu().numpy()
-                bar.update()
-            with shard.writing() as path, open(path, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+    for shard, images in sweep(records, every, job.workers, "detection"):
+        arrays: dict[str, np.ndarray] = {}
+        for index, (record, image) in enumerate(images, start=shard.start):
+            for kind, found in detect(image, record).items():
+                for key, value in found.items():
+                    arrays[f"{kind}/{index}/{key}"] = value.cpu().numpy()
+        with shard.writing() as path, open(path, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
     by_kind: dict[str, dict[str | int, dict[str, Any]]] = {}
     for shard in every:

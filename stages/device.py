@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 import torch
@@ -41,8 +40,3 @@ def choose_dtype(wanted: DType, device: str) -> Literal["float32", "bfloat16"]:
 def autocast(device: str, dtype: str) -> torch.autocast:
     """Mixed precision in `dtype`, off for float32."""
     return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

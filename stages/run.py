@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 import tyro
 
 from stages.data.records import Dataset
-from stages.device import choose_device, choose_dtype, cores
+from stages.device import choose_device, choose_dtype
 from stages.errors import InputError, one_line
+from stages.machine import cores
 from stages.memory import keep_freed_memory
 from stages.store import Store, describe
 

@@ -18,12 +18,9 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.machine import machine
 from stages.memory import give_back_freed_memory
 from stages.meter import Meter
 
@@ -38,14 +36,6 @@ MANIFEST = "manifest.json"
 # Above this, an HDF5 file is trusted to its chunks' own fletcher32, checked as they are read:
 # hashing R-CNN's feature cache (hundreds of GB at VOC's size) on every run would take hours.
 LARGE = 8 * 2**20
-LIBRARIES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "opencv-contrib-python-headless",
-    "scikit-learn",
-    "h5py",
-)
 
 
 @dataclass(frozen=True)
@@ -221,60 +211,6 @@ def digest(value: Any) -> str:
     """Sixteen hexadecimal digits that stand for a JSON value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def machine(device: str) -> dict[str, Any]:
-    """The machine and the software, for manifests and results."""
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES if _installed(name)}
-    return {
-        "device": device_name(device),
-        "versions": {"python": platform.python_version(), **versions},
-        "commit": commit(),
-    }
-
-
-def device_name(device: str) -> str:
-    """The GPU's name, or the processor's with its number of cores."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model}, {cores} cores"
-
-
-def commit() -> str | None:
-    """The project's commit, with a + when files differ from it; None outside a checkout."""
-    where = Path(__file__).parent
-    command = [
-        "git",
-        "-C",
-        str(where),
-        "describe",
-        "--always",
-        "--dirty=+",
-        "--abbrev=12",
-        "--exclude=*",
-    ]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _version(stage: Callable[..., None]) -> int:

@@ -64,12 +64,8 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """RGB [..., 3, H, W], uint8 or float in [0, 1], as float32 the way the weights expect it.
-
-        A pixel of the mean colour becomes 0, so padding with 0 is padding with the mean.
-        """
-        scaled = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-        return (scaled - self.mean) / self.std
+        """`normalise` as these weights expect it."""
+        return normalise(images, self.mean, self.std)
 
     def pool5(self, maps: Tensor) -> Tensor:
         """Whole crops' maps [N, C, h, w] max-pooled to what the head takes, [N, C, S, S].
@@ -104,6 +100,15 @@ class Backbone(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Normalised crops [N, 3, crop_size, crop_size] -> [N, D]: the whole network."""
         return self.head(self.pool5(self.trunk(crops)))  # type: ignore[no-any-return]
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """RGB [..., 3, H, W], uint8 or float in [0, 1], as float32 less `mean`, over `std`.
+
+    A pixel of the mean colour becomes 0, so padding with 0 is padding with the mean.
+    """
+    scaled = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return (scaled - mean) / std
 
 
 def freeze_batch_norm(module: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
 
+import torch
 import torchvision.models as zoo
 from torch import nn
 
@@ -68,6 +69,12 @@ def cut(name: Name, network: nn.Module) -> Backbone:
 def crop_size(name: Name) -> int:
     """The side in pixels of the crops that the network takes: as it was trained."""
     return 64 if name == "tiny" else 224
+
+
+def layers_of(name: Name) -> tuple[str, ...]:
+    """The layers that features can be taken from, the last one last; without making the weights."""
+    with torch.device("meta"):
+        return (tiny() if name == "tiny" else cut(name, classifier(name))).layers
 
 
 def tiny() -> Backbone:

@@ -44,7 +44,7 @@ class ObjectBatches:
         }
 
 
-@stage(version=1)
+@stage(version=2)
 def pretrain(job: Job, name: Name, config: PretrainConfig) -> None:
     """Train a backbone to tell drawn objects and background apart.
 
@@ -53,7 +53,11 @@ def pretrain(job: Job, name: Name, config: PretrainConfig) -> None:
     """
     torch.manual_seed(config.seed)
     backbone = tiny() if name == "tiny" else cut(name, classifier(name))
-    crops, labels = _draw(config.seed, 0, config.objects, backbone.crop_size, job.workers)
+    every, classes = _draw(
+        config.seed, config.objects + config.held_out, backbone.crop_size, job.workers
+    )
+    crops, held_out = np.split(every, [config.objects])
+    labels, held_out_labels = np.split(classes, [config.objects])
     model = Classifier(backbone, len(CLASSES) + 1)
 
     def losses_of(model: Classifier, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -63,29 +67,22 @@ def pretrain(job: Job, name: Name, config: PretrainConfig) -> None:
     batches = ObjectBatches(crops, labels, config.batch, config.sgd.seed)
     train(job, model, batches, losses_of, config.sgd, label=f"pre-training {name} on drawn objects")
 
-    crops, labels = _draw(
-        config.seed, config.objects, config.held_out, backbone.crop_size, job.workers
-    )
     right = 0
     with torch.inference_mode(), autocast(job.device, choose_dtype(config.sgd.dtype, job.device)):
-        for start in range(0, len(labels), config.batch):
-            part = torch.from_numpy(crops[start : start + config.batch]).permute(0, 3, 1, 2)
+        for start in range(0, config.held_out, config.batch):
+            part = torch.from_numpy(held_out[start : start + config.batch]).permute(0, 3, 1, 2)
             guesses = model(backbone.normalise(part.to(job.device))).argmax(dim=1).cpu().numpy()
-            right += int((guesses == labels[start : start + config.batch]).sum())
-    accuracy = round(100 * right / max(len(labels), 1), 2)
+            right += int((guesses == held_out_labels[start : start + config.batch]).sum())
+    accuracy = round(100 * right / max(config.held_out, 1), 2)
     (job.folder / "accuracy.json").write_text(
-        json.dumps({"accuracy": accuracy, "objects": len(labels)})
+        json.dumps({"accuracy": accuracy, "objects": config.held_out})
     )
     torch.save(backbone.cpu().state_dict(), job.folder / "weights.pt")
 
 
-def _draw(
-    seed: int, first: int, count: int, side: int, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
-    chunks = [
-        (seed, start, min(CHUNK, first + count - start), side)
-        for start in range(first, first + count, CHUNK)
-    ]
+def _draw(seed: int, count: int, side: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Objects 0 to `count` of the seed: uint8 [., side, side, 3] and int64 [.]."""
+    chunks = [(seed, start, min(CHUNK, count - start), side) for start in range(0, count, CHUNK)]
     if workers:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             drawn = pool.starmap(draw_objects, chunks)

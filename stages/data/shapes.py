@@ -17,16 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.data.drawing import (
-    DISTRACTORS,
-    OUTLINES,
-    Stencil,
-    backdrop,
-    paint,
-    photograph,
-    pose,
-    rasterise,
-)
+from stages.data.drawing import Stencil, backdrop, paint, photograph, rasterise
+from stages.data.outlines import DISTRACTORS, OUTLINES, pose
 from stages.errors import InputError
 from stages.store import Job, stage
 

@@ -38,7 +38,7 @@ class Batches(Protocol):
 
 
 class TrainingDivergedError(InputError):
-    """A loss or gradient was no longer finite. The last good checkpoint is kept."""
+    """A loss, a gradient or a weight was no longer finite. The last good checkpoint is kept."""
 
 
 class _Stream(TorchDataset[dict[str, Any]]):
@@ -75,8 +75,8 @@ def train(
         faster, factor: see `make_sgd`.
 
     Raises:
-        TrainingDivergedError: naming the first iteration whose loss or gradient was not finite, and its
-            images.
+        TrainingDivergedError: naming the first iteration whose loss or gradient was not finite,
+            or whose step left a weight that is not, and its images.
     """
     device, folder = job.device, job.folder
     dtype = choose_dtype(config.dtype, device)
@@ -134,9 +134,11 @@ def train(
                 pending, ids, looked_at = [], [], now
                 # Only what is finite is saved: the last step itself may have overflowed.
                 if not all(bool(torch.isfinite(p).all()) for p in parameters):
-                    raise TrainingDivergedError(
-                        f"iteration {iteration}: its step left a weight that is not finite; images "
-                        f"{', '.join(str(image) for image in batch['image_ids'])}"
+                    raise _diverged(
+                        iteration,
+                        "its step left a weight that is not finite",
+                        batch["image_ids"],
+                        checkpoint,
                     )
                 if now - saved_at > job.checkpoint_seconds and not last:
                     _save(checkpoint, iteration + 1, model, optimiser)
@@ -153,7 +155,6 @@ class _Log:
         self.path = folder / "losses.csv"
         self.folder = folder
         self.last_loss = float("nan")
-        self.rows: list[list[str]] = []
 
     def start(self, first: int) -> None:
         kept: list[list[str]] = []
@@ -205,14 +206,18 @@ def _write(
             bad = ", ".join(
                 f"{name} {value:g}" for name, value in zip(names, values.tolist(), strict=True)
             )
-            kept = (
-                f"the last good checkpoint is {checkpoint}"
-                if checkpoint.exists()
-                else "no checkpoint yet"
-            )
-            shown = ", ".join(dict.fromkeys(str(image) for image in images))
-            raise TrainingDivergedError(f"iteration {iteration}: {bad}; images {shown}; {kept}")
+            raise _diverged(iteration, bad, images, checkpoint)
     log.flush()
+
+
+def _diverged(
+    iteration: int, what: str, images: Sequence[Any], checkpoint: Path
+) -> TrainingDivergedError:
+    kept = (
+        f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint yet"
+    )
+    shown = ", ".join(dict.fromkeys(str(image) for image in images))
+    return TrainingDivergedError(f"iteration {iteration}: {what}; images {shown}; {kept}")
 
 
 def _save(path: Path, iteration: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -227,14 +232,18 @@ def _save(path: Path, iteration: int, model: nn.Module, optimiser: torch.optim.O
 
 
 def _resume(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: str) -> int:
-    """Load the checkpoint if there is a sound one; the iteration to go on from."""
+    """Load the checkpoint if there is a sound one of this network; the iteration to go on from."""
     if not path.exists():
         return 0
     try:
         state = torch.load(path, map_location=device, weights_only=True)
+        iteration, weights = int(state["iteration"]), state["model"]
+        own = {key: value.shape for key, value in model.state_dict().items()}
+        if {key: value.shape for key, value in weights.items()} != own:
+            raise ValueError("of another network")
+        optimiser.load_state_dict(state["optimiser"])
     except Exception as error:  # the unpickler fails on rubbish in every way there is
         print(f"{path}: damaged ({one_line(error)[:80]}); training from the start", file=sys.stderr)
         return 0
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["iteration"])
+    model.load_state_dict(weights)
+    return iteration

@@ -39,6 +39,14 @@ def problem(rows: int, columns: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return features, targets.astype(np.float32)
 
 
+def fit_all(
+    features: np.ndarray, targets: np.ndarray, config: BoxRegressionConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """`fit`, the features handed over in parts of unlike size."""
+    parts = (part for part in np.array_split(features, 3) if len(part))
+    return fit(parts, targets, features.shape[1], config)
+
+
 def primal(
     features: np.ndarray, targets: np.ndarray, config: BoxRegressionConfig
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +71,7 @@ def primal(
 def test_it_is_the_primal_ridge_solution(rows: int, columns: int, ridge: float) -> None:
     features, targets = problem(rows, columns)
     config = replace(CONFIG, ridge=ridge)
-    weights, bias = fit(features, targets, config)
+    weights, bias = fit_all(features, targets, config)
     expected_weights, expected_bias = primal(features, targets, config)
     assert weights.dtype == bias.dtype == np.float32
     assert weights.shape == (4, columns)
@@ -76,16 +84,16 @@ def test_the_ridge_holds_the_bias_too() -> None:
     # Targets that are centred but features that are not: a free bias would be far from nought.
     features, targets = problem(60, 3)
     targets -= targets.mean(axis=0)
-    _, held = fit(features, targets, replace(CONFIG, ridge=1e7))
+    _, held = fit_all(features, targets, replace(CONFIG, ridge=1e7))
     assert np.abs(held).max() < 1e-4
-    _, loose = fit(features, targets, replace(CONFIG, ridge=1e-3))
+    _, loose = fit_all(features, targets, replace(CONFIG, ridge=1e-3))
     assert np.abs(loose).max() > 1e-2
 
 
 def test_whitening_and_back_is_no_change() -> None:
     # Ridge is linear in its targets, and holds all four alike.
     features, targets = problem(40, 5)
-    one, other = (fit(features, targets, replace(CONFIG, whiten=w))[0] for w in (1e-3, 10.0))
+    one, other = (fit_all(features, targets, replace(CONFIG, whiten=w))[0] for w in (1e-3, 10.0))
     np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-4 * np.abs(one).max())
 
 
@@ -95,7 +103,7 @@ def test_a_linear_map_is_found_with_next_to_no_ridge(rows: int, columns: int) ->
     features = rng.normal(size=(rows, columns)).astype(np.float32)
     true_weights, true_bias = rng.normal(size=(4, columns)), np.array([0.5, -1, 2, 0])
     targets = (features @ true_weights.T + true_bias).astype(np.float32)
-    weights, bias = fit(features, targets, replace(CONFIG, ridge=1e-3))
+    weights, bias = fit_all(features, targets, replace(CONFIG, ridge=1e-3))
     np.testing.assert_allclose(features @ weights.T + bias, targets, atol=5e-3)
     if rows > columns:
         np.testing.assert_allclose(weights, true_weights, atol=5e-3)
@@ -103,7 +111,7 @@ def test_a_linear_map_is_found_with_next_to_no_ridge(rows: int, columns: int) ->
 
 
 def test_no_window_teaches_nothing() -> None:
-    weights, bias = fit(np.zeros((0, 7), np.float32), np.zeros((0, 4), np.float32), CONFIG)
+    weights, bias = fit([], np.zeros((0, 4), np.float32), 7, CONFIG)
     assert np.array_equal(weights, np.zeros((4, 7)))
     assert np.array_equal(bias, np.zeros(4))
 
@@ -113,7 +121,7 @@ def test_targets_that_are_all_the_same(rows: int) -> None:
     # Nothing varies: the covariance is nought, and its inverse must not be taken.
     target = np.array([0.1, -0.2, 0.3, 0.0], np.float32)
     features = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
-    weights, bias = fit(features, np.tile(target, (rows, 1)), CONFIG)
+    weights, bias = fit_all(features, np.tile(target, (rows, 1)), CONFIG)
     np.testing.assert_allclose(features @ weights.T + bias, np.tile(target, (rows, 1)), atol=1e-5)
 
 
@@ -160,7 +168,7 @@ def train(
 ) -> dict[str, np.ndarray]:
     folder.mkdir(exist_ok=True)
     job = Job(folder, workers=workers)
-    train_box_regressors(job, data, data.proposals, RANDOM, None, "tiny", None, CONTEXT, config)
+    train_box_regressors(job, data, data.proposals, RANDOM, "tiny", None, CONTEXT, config)
     with np.load(folder / "regressors.npz") as arrays:
         return dict(arrays)
 

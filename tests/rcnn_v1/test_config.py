@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rcnn_v1.config import PRESETS, Config
+from rcnn_v1.pipeline import feature_layer
 
 
 def test_the_papers_schedule() -> None:
@@ -21,7 +22,9 @@ def test_the_papers_windows() -> None:
     assert paper.context == pytest.approx(16 / 227)
     assert paper.top is None
     assert (paper.proposals.mode, paper.proposals.min_side) == ("fast", 20)
-    assert (paper.backbone.name, paper.features.layer) == ("alexnet", "fc7")
+    assert paper.backbone.name == "alexnet"
+    for network in ("alexnet", "vgg16"):
+        assert feature_layer(network, paper.features.layer) == "fc7"
 
 
 def test_the_released_codes_svms_and_regressors() -> None:
@@ -29,6 +32,7 @@ def test_the_released_codes_svms_and_regressors() -> None:
     assert (svms.negative_iou, svms.c, svms.positive_weight) == (0.3, 1e-3, 2)
     assert (svms.bias_scale, svms.norm) == (10, 20)
     assert (boxes.min_iou, boxes.ridge, boxes.norm, boxes.whiten) == (0.6, 1000, 20, 1e-3)
+    assert boxes.max_windows is None
 
 
 def test_the_released_codes_detections() -> None:

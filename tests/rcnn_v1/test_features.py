@@ -13,6 +13,7 @@ import torch
 
 from rcnn_v1.config import FeaturesConfig
 from rcnn_v1.features import SHARD, FeatureCache, cache_features
+from rcnn_v1.pipeline import feature_layer
 from rcnn_v1.warp import crop_windows
 from rcnn_v1.windows import windows_of
 from stages.backbones.backbone import Backbone
@@ -33,14 +34,14 @@ def cache(
     data: Any,
     layer: str = "fc7",
     dtype: Any = "float32",
-    tuned: Weights | None = None,
+    weights: Weights = RANDOM,
     workers: int = 0,
     batch: int = 7,
 ) -> list[np.ndarray]:
     folder.mkdir(exist_ok=True, parents=True)
     config = FeaturesConfig(layer, batch, dtype)
     job = Job(folder, workers=workers)
-    cache_features(job, data, data.proposals, RANDOM, tuned, "tiny", TOP, CONTEXT, config)
+    cache_features(job, data, data.proposals, weights, "tiny", TOP, CONTEXT, config)
     return list(FeatureCache(folder))
 
 
@@ -123,7 +124,7 @@ def test_fine_tuned_weights_are_taken_where_there_are_any(
     with torch.no_grad():
         net.head.fc7[0].weight.mul_(2)
     torch.save(net.state_dict(), tmp_path / "tuned.pt")
-    tuned = cache(tmp_path / "tuned", toy, tuned=Weights(tmp_path / "tuned.pt", "tuned"))
+    tuned = cache(tmp_path / "tuned", toy, weights=Weights(tmp_path / "tuned.pt", "tuned"))
     np.testing.assert_allclose(tuned[0], 2 * cached[1][0], rtol=2e-3)
 
 
@@ -152,9 +153,14 @@ def test_a_shard_without_any_window(toy_of: Callable[..., Any], tmp_path: Path) 
     assert [len(rows) for rows in cache(tmp_path / "cache", data)] == [0] * SHARD + [1]
 
 
-def test_an_unknown_layer_is_said(toy: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'fc8'.*pool5, fc6, fc7"):
-        cache(tmp_path, toy, "fc8")
+@pytest.mark.parametrize(
+    ("name", "last"), [("tiny", "fc7"), ("resnet18", "pool"), ("mobilenet_v2", "pool")]
+)
+def test_the_last_layer_and_one_that_is_not_there(name: Any, last: str) -> None:
+    assert feature_layer(name, "last") == last
+    assert feature_layer(name, "pool5") == "pool5"
+    with pytest.raises(InputError, match=rf"{name} has no layer 'fc8', but pool5, .*{last}$"):
+        feature_layer(name, "fc8")
 
 
 # Killed --------------------------------------------------------------------------------------

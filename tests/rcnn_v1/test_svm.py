@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from rcnn_v1.config import SVMConfig
-from rcnn_v1.svm import ClassSVM, negatives_of, train_svms
+from rcnn_v1.svm import ClassSVM, mined_capacity, negatives_of, train_svms
 from rcnn_v1.windows import windows_of
+from stages.errors import InputError
 from stages.store import Artifact, Job
 
 Make = Callable[..., Any]
@@ -276,3 +277,45 @@ def test_images_without_windows_are_passed_over(toy_of: Make, tmp_path: Path) ->
         positive, negative = rows[1 + 2 * k][0], rows[1 + 2 * k][1]
         weights = svms["weights"][k] * svms["scale"]
         assert positive @ weights + svms["bias"][k] > 0 > negative @ weights + svms["bias"][k]
+
+
+# Memory --------------------------------------------------------------------------------------
+
+
+def test_a_negative_takes_two_bytes_a_class_and_twentyeight_a_value_that_is_not_0() -> None:
+    # 100 features, 20 classes, half of the features 0: 100 * (40 + 14) bytes each.
+    assert mined_capacity(54_000, 20, 100, 0.5) == 10
+    assert mined_capacity(1, 20, 100, 0.5) == 1
+
+
+def test_where_memory_is_short_the_hardest_stay() -> None:
+    positives = np.array([[2.0, 0]] * 4, np.float32)
+    negatives = np.array([[0.0, 1], [-0.5, 0], [0.2, 0], [-0.4, 2], [0.1, 0]], np.float32)
+    config = SVMConfig(c=1.0, easy_score=-1e9)
+    free, short = ClassSVM(positives, config), ClassSVM(positives, config, capacity=2)
+    for svm in (free, short):
+        svm.add(negatives)
+        svm.train()
+    assert np.array_equal(free.weights, short.weights)
+    assert len(free.negatives) == 5
+    hardest = np.sort(np.argsort(-free.scores(negatives))[:2])
+    assert np.array_equal(short.negatives, negatives[hardest])
+
+
+def test_half_precision_and_a_scale_are_as_scaled_rows() -> None:
+    rng = np.random.default_rng(5)
+    positives, negatives = (rng.normal(mean, 1, (30, 6)).astype(np.float16) for mean in (1, -0.5))
+    one = ClassSVM(positives, SVMConfig(c=0.1), scale=3.0)
+    other = ClassSVM(positives.astype(np.float32) * 3, SVMConfig(c=0.1))
+    one.add(negatives)
+    other.add(negatives.astype(np.float32) * 3)
+    for svm in (one, other):
+        svm.train()
+    assert np.array_equal(one.weights, other.weights)
+    assert one.negatives.dtype == np.float16
+
+
+def test_nothing_to_learn_from_is_said(toy_of: Make, tmp_path: Path) -> None:
+    data = toy_of([[]], [[]], [[]])
+    with pytest.raises(InputError, match="neither objects nor proposals"):
+        train(tmp_path, data, [np.zeros((0, 3), np.float16)], SVMConfig())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rcnn_v1.warp import crop_windows
+from rcnn_v1.warp import crop_windows, surroundings
 
 PAPER = 16 / 227
 
@@ -163,3 +163,32 @@ def test_each_of_a_batch_is_as_if_alone() -> None:
 
 def test_no_window_gives_no_crop() -> None:
     assert crop_windows(noise(8, 8), torch.zeros(0, 4), 16, PAPER).shape == (0, 3, 16, 16)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.floats(0, 55), st.floats(0, 40), st.floats(0.5, 60), st.floats(0.5, 48)),
+    st.sampled_from([0.0, PAPER, 0.25]),
+)
+def test_what_surrounds_a_box_gives_the_crop_of_the_whole_image(
+    box: tuple[float, float, float, float], context: float
+) -> None:
+    x, y, width, height = box
+    xyxy = np.array([x, y, min(x + width, 60), min(y + height, 48)], np.float32)
+    image = np.random.default_rng(0).normal(size=(48, 60, 3)).astype(np.float32)
+    part, within = surroundings(image, xyxy, context)
+    whole, cut = (
+        crop_windows(
+            torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(b)[None], 9, context
+        )
+        for pixels, b in ((image, xyxy), (part, within))
+    )
+    torch.testing.assert_close(cut, whole, rtol=0, atol=2e-4)
+
+
+def test_what_surrounds_a_small_box_is_small() -> None:
+    part, within = surroundings(
+        np.zeros((480, 640, 3), np.uint8), np.array([100.0, 200, 127, 227]), 16 / 59
+    )
+    assert within.tolist() == [18, 18, 45, 45]
+    assert part.shape == (63, 63, 3)

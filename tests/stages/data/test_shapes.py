@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.data.drawing import DISTRACTORS, OUTLINES, pose, rasterise
+from stages.data.drawing import rasterise
+from stages.data.outlines import DISTRACTORS, OUTLINES, pose
 from stages.data.shapes import (
     CLASSES,
     HIDDEN,

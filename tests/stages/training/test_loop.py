@@ -252,6 +252,34 @@ def test_a_damaged_checkpoint_starts_over_and_says_so(
     assert losses(tmp_path) == losses(whole[0])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda state: state["model"].pop("scores.bias"), id="a weight is missing"),
+        pytest.param(
+            lambda state: state["model"].update({"scores.bias": torch.zeros(7)}), id="another shape"
+        ),
+        pytest.param(lambda state: state.pop("iteration"), id="no iteration"),
+        pytest.param(lambda state: state["optimiser"]["param_groups"].pop(), id="fewer groups"),
+    ],
+)
+def test_a_checkpoint_of_another_training_starts_over(
+    whole: tuple[Path, Net],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], Any],
+) -> None:
+    die(tmp_path, 10)
+    checkpoint = tmp_path / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    change(state)
+    torch.save(state, checkpoint)
+    capsys.readouterr()
+    net = run(tmp_path)
+    assert f"{checkpoint}: damaged" in capsys.readouterr().err
+    assert_same_weights(net, whole[1])
+
+
 def test_a_checkpoint_half_written_is_not_one(whole: tuple[Path, Net], tmp_path: Path) -> None:
     die(tmp_path, 10)
     (tmp_path / "checkpoint.partial").write_bytes(b"half")
