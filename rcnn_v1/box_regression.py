@@ -25,6 +25,7 @@ from stages.shards import Shard, shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
 from stages.sweep import sweep
+from stages.writing import write_array
 
 SHARD = 16  # images
 
@@ -163,8 +164,7 @@ def _cache_pool5(
                     on_device = torch.from_numpy(boxes).to(job.device)
                     for pooled in network.pooled(image.to(job.device), on_device, OFF):
                         rows.append(pooled.flatten(1).half().cpu().numpy())
-            with shard.writing() as path, open(path, "wb") as file:
-                np.save(file, np.concatenate(rows))
+            write_array(shard.path, np.concatenate(rows))
 
 
 def _mean_norm(every: list[Shard], size: int) -> float:

@@ -20,5 +20,6 @@ def command(arguments: Sequence[str]) -> None:
         from rcnn_v1.pipeline import run
         from rcnn_v1.report import report
 
-        folder.write(*report(run(config, store), store, config))
+        finished = store.again(lambda: run(config, store))
+        folder.write(*report(finished, store, config))
     print(folder.summary())

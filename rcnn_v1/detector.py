@@ -27,6 +27,7 @@ from stages.device import DType, choose_dtype
 from stages.errors import InputError, one_line
 from stages.proposals.selective_search import SelectiveSearchConfig, search
 from stages.stopwatch import OFF, Stopwatch
+from stages.writing import replacing
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def save(
     """Write a detector that `load` reads: `model.json`, `weights.pt`, `svms.npz`, `regressors.npz`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").write_text(json.dumps(dataclasses.asdict(description), indent=1))
-    torch.save(weights, folder / "weights.pt")
+    with replacing(folder / "weights.pt") as file:
+        torch.save(weights, file)
     np.savez(folder / "svms.npz", **svms)  # type: ignore[arg-type]
     np.savez(folder / "regressors.npz", **regressors)  # type: ignore[arg-type]
 

@@ -19,14 +19,15 @@ from rcnn_v1.windows import windows_of
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights
 from stages.data.records import Dataset
-from stages.errors import InputError, one_line
+from stages.errors import DamagedError, one_line
 from stages.proposals.cache import Proposals
 from stages.shards import shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
 from stages.sweep import sweep
+from stages.writing import hdf5
 
-SHARD = 16  # images
+SHARD = 8  # images: held in memory until they are written, 36 kB a window for pool5
 
 
 @stage(version=2)
@@ -47,7 +48,7 @@ def cache_features(
     every = shards(job.folder / "features", len(records), SHARD, ".h5")
     with torch.inference_mode():
         for shard, images in sweep(records, every, job.workers, "features"):
-            with shard.writing() as path, h5py.File(path, "w") as file:
+            with hdf5(shard.path) as file:
                 offsets = [0]
                 for record, image in images:
                     boxes = torch.from_numpy(windows_of(record, reader, top)).to(job.device)
@@ -93,7 +94,7 @@ class FeatureCache:
         """For each training image in order, float16 [M, D], its windows' features in their order.
 
         Raises:
-            InputError: a shard cannot be read, or its checksum is wrong.
+            DamagedError: a shard cannot be read, or its checksum is wrong.
         """
         for path in self.paths:
             try:
@@ -106,4 +107,4 @@ class FeatureCache:
                             else np.zeros((0, 0), np.float16)
                         )
             except (OSError, KeyError) as error:
-                raise InputError(f"{path}: not readable: {one_line(error)}") from None
+                raise DamagedError(path, f"not readable: {one_line(error)}") from None

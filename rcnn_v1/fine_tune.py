@@ -26,6 +26,7 @@ from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.store import Artifact, Job, stage
 from stages.training.loop import train
+from stages.writing import replacing
 
 
 class WindowBatches:
@@ -111,4 +112,5 @@ def fine_tune(
     train(
         job, model, batches, softmax_loss, config.sgd, new, config.new_layer_factor, "fine-tuning"
     )
-    torch.save(backbone.cpu().state_dict(), job.folder / "weights.pt")
+    with replacing(job.folder / "weights.pt") as file:
+        torch.save(backbone.cpu().state_dict(), file)

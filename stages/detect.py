@@ -17,6 +17,7 @@ from stages.evaluation.detections_io import save_detections
 from stages.shards import shards
 from stages.store import Job
 from stages.sweep import sweep
+from stages.writing import replacing
 
 SHARD = 16  # images
 Detection = dict[str, Tensor]
@@ -39,7 +40,7 @@ def detect_split(
             for kind, found in detect(image, record).items():
                 for key, value in found.items():
                     arrays[f"{kind}/{index}/{key}"] = value.cpu().numpy()
-        with shard.writing() as path, open(path, "wb") as file:
+        with replacing(shard.path) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     by_kind: dict[str, dict[str | int, dict[str, Any]]] = {}
@@ -50,10 +51,10 @@ def detect_split(
                 image_id = records[int(index)].image_id
                 by_kind.setdefault(kind, {}).setdefault(image_id, {})[key] = arrays_of[name]
     for kind, detections in by_kind.items():
-        save_detections(job.folder / f"{kind}.json", detections, category_ids(data))
+        save_detections(job.folder / f"{kind}.json", detections, data.category_ids)
     shutil.rmtree(job.folder / "shards")
 
 
 def category_ids(data: Dataset) -> list[int]:
     """The data's own number of each class, in the order of `data.classes`."""
-    return list(range(1, len(data.classes) + 1))
+    return list(data.category_ids)

@@ -23,6 +23,14 @@ class InputError(Exception):
         return str(self).strip().splitlines()[-1].removeprefix("stages.errors.InputError: ")
 
 
+class DamagedError(InputError):
+    """A file is not what was once written there. The project's own are made again: `Store.again`."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
+
+
 def one_line(text: object) -> str:
     """`text` with line breaks and runs of blanks made single blanks."""
     return " ".join(str(text).split())

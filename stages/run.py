@@ -26,6 +26,7 @@ from stages.errors import InputError, one_line
 from stages.machine import cores
 from stages.memory import keep_freed_memory
 from stages.store import Store, describe
+from stages.writing import replacing
 
 Config = TypeVar("Config")
 SUMMARY = "summary.txt"
@@ -206,11 +207,9 @@ class RunFolder:
             else:
                 shutil.copyfile(source, self.path / name)
         (self.path / SUMMARY).write_text(summary)
-        aside = self.path / ".metrics.json"
-        aside.write_text(
-            json.dumps({**self._identity, **metrics, "files": sorted(files)}, indent=1)
-        )
-        aside.replace(self.path / "metrics.json")
+        all_of_it = {**self._identity, **metrics, "files": sorted(files)}
+        with replacing(self.path / "metrics.json") as file:
+            file.write(json.dumps(all_of_it, indent=1).encode())
 
 
 def source_digest() -> str:
@@ -248,14 +247,25 @@ def main(command: Callable[[Sequence[str]], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+    except Exception as error:
+        refused = _refused_writing(error)
+        if refused is None:
             raise
         print(
-            f"error: {error.filename or 'writing'}: {error.strerror}; nothing finished is lost",
+            f"error: {refused.filename or 'writing'}: {refused.strerror}; nothing finished is lost",
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def _refused_writing(error: BaseException | None) -> OSError | None:
+    """The system's refusal to write that `error` is or came of: `torch.save` buries it under its own."""
+    refusals = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in refusals:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def store_of(options: Options) -> Store:

@@ -1,14 +1,10 @@
 """Work over many images in shards, so that a kill costs one shard.
 
-A shard is a file, written aside and renamed: what exists is whole. (An HDF5 file
-that is open at `kill -9` is lost; so none is kept open over images.)
+A shard is a file, written aside and renamed (`stages.writing`): what exists is whole.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +16,6 @@ class Shard:
     path: Path
     start: int
     stop: int
-
-    @contextmanager
-    def writing(self) -> Iterator[Path]:
-        """A path to write to; it becomes `path` when the block ends well."""
-        aside = self.path.with_name(f".{self.path.name}")
-        yield aside
-        os.replace(aside, self.path)
 
 
 def shards(folder: Path, images: int, size: int, suffix: str) -> list[Shard]:

@@ -26,12 +26,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from stages.errors import DamagedError
 from stages.machine import machine
 from stages.memory import give_back_freed_memory
 from stages.meter import Meter
 
+T = TypeVar("T")
 MANIFEST = "manifest.json"
 # Above this, an HDF5 file is trusted to its chunks' own fletcher32, checked as they are read:
 # hashing R-CNN's feature cache (hundreds of GB at VOC's size) on every run would take hours.
@@ -115,8 +117,31 @@ class Store:
                         print(f"{artifact.path}: {damage}; making it again", file=sys.stderr)
                         shutil.rmtree(artifact.path)
                     self._make(artifact, stage, inputs, described)
-        self.used.append(artifact)
+        if artifact not in self.used:
+            self.used.append(artifact)
         return artifact
+
+    def again(self, pipeline: Callable[[], T]) -> T:
+        """`pipeline()`; from the start when it finds an artifact damaged, which is removed first.
+
+        Large HDF5 files are found out only as they are read (see `LARGE`).
+
+        Raises:
+            DamagedError: of a file that is not the store's, or for the second time.
+        """
+        removed: set[Path] = set()
+        while True:
+            try:
+                return pipeline()
+            except DamagedError as error:
+                damaged = next((a for a in self.used if a.path in error.path.parents), None)
+                if damaged is None or damaged.path in removed:
+                    raise
+                print(f"{error.line}; making it again", file=sys.stderr)
+                removed.add(damaged.path)
+                with self._lock(damaged):
+                    shutil.rmtree(damaged.path, ignore_errors=True)
+                self.used.clear()
 
     def is_sound(self, name: str) -> bool:
         """Whether the artifact folder of that name is finished and undamaged."""

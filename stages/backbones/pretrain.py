@@ -21,6 +21,7 @@ from stages.data.shapes import CLASSES, draw_objects
 from stages.device import autocast, choose_dtype
 from stages.store import Job, stage
 from stages.training.loop import train
+from stages.writing import replacing
 
 CHUNK = 250  # objects drawn by one call of a worker
 
@@ -77,7 +78,8 @@ def pretrain(job: Job, name: Name, config: PretrainConfig) -> None:
     (job.folder / "accuracy.json").write_text(
         json.dumps({"accuracy": accuracy, "objects": config.held_out})
     )
-    torch.save(backbone.cpu().state_dict(), job.folder / "weights.pt")
+    with replacing(job.folder / "weights.pt") as file:
+        torch.save(backbone.cpu().state_dict(), file)
 
 
 def _draw(seed: int, count: int, side: int, workers: int) -> tuple[np.ndarray, np.ndarray]:

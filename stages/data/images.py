@@ -17,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from stages.data.decode import image_of
 from stages.data.records import Record
+from stages.data.segmentation import draw_segmentations
 from stages.errors import InputError, one_line
 
 Target = dict[str, Any]
@@ -39,6 +40,9 @@ def masks_of(record: Record) -> Tensor:
     Raises:
         InputError: the record has no masks, or the file is not one image of their indices.
     """
+    if record.segmentations is not None:
+        masks = draw_segmentations(record.segmentations, record.width, record.height)
+        return torch.from_numpy(masks)
     if record.mask_path is None or record.mask_ids is None:
         raise InputError(f"{record.path}: has no masks")
     try:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from stages.data.coco import COCOFolder
+from stages.data.download import NAMES, fetch
 from stages.data.records import Dataset
 from stages.data.shapes import ShapesConfig, draw_shapes
 from stages.data.voc import VOCFolder
+from stages.data.yolo import YOLOFolder
 from stages.errors import InputError, expand
 from stages.store import Store
 
@@ -16,34 +20,59 @@ class DataConfig:
     """Which images to train and test on.
 
     Attributes:
-        name: `shapes`, drawn by the project, or the path of a folder in the VOC layout.
-        train_split, test_split: lists in `ImageSets/Main`. To choose a schedule without looking
-            at the test split, train on `train` and test on `val`.
+        name: `shapes`, drawn by the project; `voc2007`, `voc2012`, `coco` or `pets`, fetched where
+            they were published; or the path of a folder in the VOC, COCO or YOLO layout.
+        train_split, test_split: VOC: lists in `ImageSets/Main`; COCO: files in `annotations`, without
+            `instances_` and `.json`; YOLO: entries of `data.yaml`. To choose a schedule without
+            looking at the test split, train on `train` and test on `val`.
+        downloads: the folder that fetched data sets are kept in.
         shapes: what to draw.
     """
 
     name: str = "shapes"
     train_split: str = "auto"
     test_split: str = "auto"
+    downloads: str = "data"
     shapes: ShapesConfig = field(default_factory=lambda: ShapesConfig(train=300, test=100))
 
 
 def load_data(config: DataConfig, store: Store) -> Dataset:
-    """The data set; drawn first if it is `shapes` and not there yet.
+    """The data set; drawn or fetched first if it is not there yet.
 
     Raises:
-        InputError: no such folder, or not a layout we read.
+        InputError: no such folder, not a layout we read, or it cannot be fetched.
     """
+    splits = (config.train_split, config.test_split)
     if config.name == "shapes":
         drawn = store.run(draw_shapes, config.shapes)
-        return VOCFolder(
-            drawn.path,
-            "shapes",
-            config.train_split,
-            config.test_split,
-            fingerprint=drawn.fingerprint,
-        )
+        return VOCFolder(drawn.path, "shapes", *splits, fingerprint=drawn.fingerprint)
+    if config.name in NAMES:
+        return open_folder(fetch(config.name, expand(config.downloads)), config.name, *splits)
     root = expand(config.name)
     if not root.exists():
-        raise InputError(f"{root}: no such folder (DATA= takes `shapes` or the path of a data set)")
-    return VOCFolder(root, root.resolve().name, config.train_split, config.test_split)
+        raise InputError(
+            f"{root}: no such folder (DATA= takes shapes, {', '.join(NAMES)} or the path of a data set)"
+        )
+    return open_folder(root, root.resolve().name, *splits)
+
+
+def open_folder(
+    root: Path, name: str, train_split: str = "auto", test_split: str = "auto"
+) -> Dataset:
+    """A folder as a data set, in whichever layout it is; in the first of these, if in several.
+
+    Raises:
+        InputError: in none.
+    """
+    if (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir():
+        return VOCFolder(root, name, train_split, test_split)
+    if any((root / "annotations").glob("*.json")):
+        return COCOFolder(root, name, train_split, test_split)
+    if (root / "data.yaml").is_file():
+        return YOLOFolder(root, name, train_split, test_split)
+    if (root / "JPEGImages").is_dir():
+        return VOCFolder(root, name, train_split, test_split)  # which says what else it lacks
+    raise InputError(
+        f"{root}: no data set that we read: neither JPEGImages/ and Annotations/ (VOC), "
+        "nor annotations/*.json (COCO), nor data.yaml (YOLO)"
+    )

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
+
+# COCO's word for an object's outline: polygons, each float64 [2P] x y x y .. in the image's
+# continuous pixels, or the compressed run lengths of a mask of the image's size.
+# `stages.data.segmentation` makes and draws them.
+Segmentation: TypeAlias = tuple[np.ndarray, ...] | bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +24,8 @@ class Record:
     """One photograph and what is known of it.
 
     Attributes:
-        image_id: the data's own name for the image (VOC: the file's stem; COCO: its integer).
+        image_id: the data's own name for the image (VOC: the file's stem; COCO: its number;
+            YOLO: the file's path), no other image of the data set has it.
         path: the image file.
         width, height: its size in pixels, as the annotation gives it.
         boxes: float32 [N, 4], x1 y1 x2 y2 in continuous pixel coordinates of the image.
@@ -28,6 +34,7 @@ class Record:
         iscrowd: bool [N], COCO's flag: a region of many.
         mask_path: a `SegmentationObject` PNG whose pixel value `mask_ids[i]` marks object i,
             or None.
+        segmentations: N outlines, drawn when `masks_of` asks for them, or None.
     """
 
     image_id: str | int
@@ -40,6 +47,12 @@ class Record:
     iscrowd: np.ndarray
     mask_path: Path | None = None
     mask_ids: np.ndarray | None = None
+    segmentations: tuple[Segmentation, ...] | None = None
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every object of the image has one, so that `masks_of` can be asked."""
+        return self.mask_path is not None or self.segmentations is not None
 
 
 class Dataset(Protocol):
@@ -55,6 +68,11 @@ class Dataset(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The data's own number of each class, for COCO results: `category_ids[label - 1]`."""
+        ...
 
     @property
     def train(self) -> Sequence[Record]: ...

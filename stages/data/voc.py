@@ -8,8 +8,6 @@ x1 = xmin - 1 and x2 = xmax. This is the one place that knows.
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +17,12 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
+from stages.data.files import stamps
+from stages.data.objects import Sieve, cut
 from stages.data.records import Record
 from stages.errors import InputError, one_line
 
+# In the order in which they are tried.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
 
 
@@ -81,14 +82,8 @@ class VOCFolder:
         for part in ("Annotations", "ImageSets/Main", "JPEGImages", "SegmentationObject"):
             folder = self.root / part
             if folder.is_dir():
-                with os.scandir(folder) as entries:
-                    for entry in sorted(entries, key=lambda e: e.name):
-                        try:
-                            stat = entry.stat()
-                        except FileNotFoundError:  # a link to a file that was not fetched
-                            stat = entry.stat(follow_symlinks=False)
-                        line = f"{part}/{entry.name} {stat.st_size} {stat.st_mtime_ns}\n"
-                        print_of.update(line.encode())
+                for line in stamps(folder, f"{part}/"):
+                    print_of.update(line)
         return print_of.hexdigest()[:16]
 
     @cached_property
@@ -98,6 +93,11 @@ class VOCFolder:
         if not names:
             raise InputError(f"{self._train_list}: no object in any of its images' annotations")
         return tuple(sorted(names))
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """1 .. K: VOC has no numbers of its own."""
+        return tuple(range(1, len(self.classes) + 1))
 
     @cached_property
     def train(self) -> list[Record]:
@@ -110,17 +110,10 @@ class VOCFolder:
     def _records(self, split: Path) -> list[Record]:
         label_of = {name: i + 1 for i, name in enumerate(self.classes)}
         records = []
-        without_area = 0
-        unknown: dict[str, int] = {}
+        sieve = Sieve(split, self._train_list.name)
         for stem, names, size, boxes, difficult in self._parsed(split):
-            keep = []
-            for i, name in enumerate(names):
-                if name not in label_of:
-                    unknown[name] = unknown.get(name, 0) + 1
-                elif boxes[i, 0] >= boxes[i, 2] or boxes[i, 1] >= boxes[i, 3]:
-                    without_area += 1
-                else:
-                    keep.append(i)
+            labels = np.array([label_of.get(name, 0) for name in names], np.int64)
+            keep = sieve.keep(names, labels, boxes)
             masks = self.root / "SegmentationObject" / f"{stem}.png"
             has_masks = masks.is_file()
             records.append(
@@ -130,21 +123,15 @@ class VOCFolder:
                     width=size[0],
                     height=size[1],
                     boxes=boxes[keep],
-                    labels=np.array([label_of[names[i]] for i in keep], np.int64),
+                    labels=labels[keep],
                     difficult=difficult[keep],
                     iscrowd=np.zeros(len(keep), bool),
                     mask_path=masks if has_masks else None,
                     # VOC numbers the objects of the mask in the XML's order, from 1.
-                    mask_ids=np.array(keep, np.int64) + 1 if has_masks else None,
+                    mask_ids=keep + 1 if has_masks else None,
                 )
             )
-        if without_area:
-            print(f"{split}: dropped {without_area} boxes without area", file=sys.stderr)
-        for name, count in unknown.items():
-            print(
-                f"{split}: dropped {count} objects of class {name!r}, not in {self._train_list.name}",
-                file=sys.stderr,
-            )
+        sieve.report()
         return records
 
     def _image(self, stem: str, split: Path) -> Path:
@@ -215,21 +202,13 @@ def read_annotation(path: Path, stem: str) -> Annotation:
         xmin, ymin, xmax, ymax = (
             _number(path, thing, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")
         )
-        # Released sets hold boxes a pixel or two past the edge: cut them, as the object is.
-        boxes.append(
-            (
-                min(max(xmin - 1, 0), size[0]),
-                min(max(ymin - 1, 0), size[1]),
-                min(max(xmax, 0), size[0]),
-                min(max(ymax, 0), size[1]),
-            )
-        )
+        boxes.append((xmin - 1, ymin - 1, xmax, ymax))
         difficult.append((thing.findtext("difficult") or "0").strip() == "1")
     return (
         stem,
         names,
         size,
-        np.array(boxes, np.float32).reshape(-1, 4),
+        cut(np.array(boxes, np.float64).reshape(-1, 4), *size),
         np.array(difficult, bool),
     )
 

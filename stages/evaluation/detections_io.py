@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stages.errors import InputError, one_line
+from stages.writing import replacing
 
 # image id -> {"boxes": float [n, 4], x1 y1 x2 y2 in continuous pixels of the image,
 #              "labels": int [n], from 1, "scores": float [n], any range, higher is surer}.
@@ -61,12 +61,8 @@ def save_detections(path: Path, detections: Detections, category_ids: Sequence[i
                 "score": round(float(scores[i]), 6),
             }
             rows.append(json.dumps(row, allow_nan=False))
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        aside.write_text("[" + ",\n".join(rows) + "]\n", encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(("[" + ",\n".join(rows) + "]\n").encode())
 
 
 def load_detections(

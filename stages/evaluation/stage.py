@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from stages.data.records import Dataset
-from stages.detect import category_ids
 from stages.evaluation.detections_io import load_detections
 from stages.evaluation.evaluate import evaluate
 from stages.store import Artifact, Job, stage
@@ -17,6 +16,6 @@ def evaluate_detections(job: Job, data: Dataset, detections: Artifact) -> None:
     for path in sorted(detections.path.glob("*.json")):
         if path.name == "manifest.json":
             continue
-        found = load_detections(path, category_ids(data))
+        found = load_detections(path, data.category_ids)
         result = evaluate(data.test, found, data.classes)
         (job.folder / path.name).write_text(json.dumps(result, indent=1))

@@ -12,14 +12,15 @@ import h5py
 import numpy as np
 
 from stages.data.records import Record
-from stages.errors import InputError, one_line
+from stages.errors import DamagedError, InputError, one_line
+from stages.writing import hdf5
 
 
 def write_proposals(path: Path, records: Sequence[Record], boxes: Sequence[np.ndarray]) -> None:
     """Write `boxes[i]`, float32 [P_i, 4] xyxy, best first, for `records[i]`."""
     offsets = np.cumsum([0, *(len(b) for b in boxes)])
     together = np.concatenate(boxes) if len(boxes) else np.zeros((0, 4), np.float32)
-    with h5py.File(path, "w") as file:
+    with hdf5(path) as file:
         file.create_dataset(
             "boxes", data=together, chunks=(4096, 4), maxshape=(None, 4), fletcher32=True
         )
@@ -37,7 +38,7 @@ class Proposals:
         path: the HDF5 file.
 
     Raises:
-        InputError: it is missing or not such a file.
+        DamagedError: it is missing or not such a file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +50,7 @@ class Proposals:
                 self._offsets = file["offsets"][:]
                 self._sizes = file["sizes"][:]
         except (OSError, KeyError) as error:
-            raise InputError(f"{path}: not a file of proposals: {one_line(error)}") from None
+            raise DamagedError(path, f"not a file of proposals: {one_line(error)}") from None
         self._row = {image_id: i for i, image_id in enumerate(ids)}
 
     def of(self, record: Record, top: int | None = None) -> np.ndarray:
@@ -57,6 +58,7 @@ class Proposals:
 
         Raises:
             InputError: the file is of another data set: it lacks the image, or has another size for it.
+            DamagedError: its checksum is wrong.
         """
         row = self._row.get(str(record.image_id))
         if row is None or tuple(self._sizes[row]) != (record.width, record.height):
@@ -72,7 +74,7 @@ class Proposals:
                 self._file = h5py.File(self.path)
             return self._file["boxes"][start:stop]
         except OSError as error:  # a chunk's checksum is wrong, say
-            raise InputError(f"{self.path}: not readable: {one_line(error)}") from None
+            raise DamagedError(self.path, f"not readable: {one_line(error)}") from None
 
     def __getstate__(self) -> dict[str, object]:
         # An open HDF5 handle must not cross into a loading worker: each opens its own.

@@ -26,6 +26,7 @@ from stages.proposals.selective_search import (
 )
 from stages.shards import shards, unmade
 from stages.store import Job, stage
+from stages.writing import replacing
 
 SHARD = 16  # images: what a kill may cost
 
@@ -50,7 +51,7 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
             for _ in range(shard.start, shard.stop):
                 found.append(next(results))
                 bar.update()
-            with shard.writing() as path, open(path, "wb") as file:
+            with replacing(shard.path) as file:
                 np.savez(file, *found)
 
     every = [boxes for shard in every_shard for boxes in _load_shard(shard.path)]

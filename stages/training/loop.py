@@ -7,7 +7,6 @@ killed and taken up again ends with the weights of one that was not.
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from stages.device import autocast, choose_dtype
 from stages.errors import InputError, one_line
 from stages.store import Job
 from stages.training.sgd import SGDConfig, make_sgd, set_lr
+from stages.writing import replacing
 
 LOG_EVERY = 20  # iterations between looks at the losses: each look waits for the device
 
@@ -226,9 +226,8 @@ def _save(path: Path, iteration: int, model: nn.Module, optimiser: torch.optim.O
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
-    aside = path.with_suffix(".partial")
-    torch.save(state, aside)
-    os.replace(aside, path)
+    with replacing(path) as file:
+        torch.save(state, file)
 
 
 def _resume(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: str) -> int:

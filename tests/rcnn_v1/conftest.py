@@ -27,6 +27,7 @@ class Toy:
     classes: tuple[str, ...] = ("cat", "dog", "never")
     name: str = "toy"
     fingerprint: str = "toy"
+    category_ids: tuple[int, ...] = (1, 2, 3)
 
     @property
     def test(self) -> list[Record]:

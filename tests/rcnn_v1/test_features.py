@@ -74,7 +74,7 @@ def test_every_image_has_its_windows_in_order(
     toy: Any, network: Backbone, cached: tuple[Path, list[np.ndarray]]
 ) -> None:
     _, found = cached
-    assert len(found) == len(toy.train) == SHARD + 2
+    assert len(found) == len(toy.train) > 2 * SHARD
     for n, record in enumerate(toy.train):
         expected = directly(toy, n, windows_of(record, toy.reader, TOP), "fc7", network)
         assert found[n].dtype == np.float16
@@ -170,13 +170,13 @@ def test_only_missing_shards_are_made_and_the_result_is_the_same(
     toy: Any, tmp_path: Path, cached: tuple[Path, list[np.ndarray]]
 ) -> None:
     cache(tmp_path, toy)
-    first, second = sorted((tmp_path / "features").iterdir())
+    first, second, third = sorted((tmp_path / "features").iterdir())
     kept = first.stat().st_mtime_ns
     second.unlink()
     # What a kill leaves of a shard that was being written.
     second.with_name(f".{second.name}").write_bytes(b"half")
     found = cache(tmp_path, toy)
-    assert sorted((tmp_path / "features").iterdir()) == [first, second]
+    assert sorted((tmp_path / "features").iterdir()) == [first, second, third]
     assert first.stat().st_mtime_ns == kept
     for one, other in zip(found, cached[1], strict=True):
         assert np.array_equal(one, other)

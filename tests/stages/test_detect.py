@@ -28,6 +28,7 @@ class Pictures:
     test: list[Record]
     train: tuple[Record, ...] = ()
     classes: tuple[str, ...] = ("one", "two")
+    category_ids: tuple[int, ...] = (7, 3)
     name: str = "greys"
     fingerprint: str = "greys"
 
@@ -88,7 +89,7 @@ def test_every_image_with_its_record(data: Pictures, tmp_path: Path, workers: in
     assert {(row["image_id"], row["score"]) for row in others} == {
         (r.image_id, -n) for n, r in enumerate(data.test)
     }
-    assert all(row["category_id"] == 2 and row["bbox"] == [0, 0, 8, 6] for row in others)
+    assert all(row["category_id"] == 3 and row["bbox"] == [0, 0, 8, 6] for row in others)
 
 
 def test_only_the_results_are_left(data: Pictures, tmp_path: Path) -> None:
@@ -134,5 +135,5 @@ def dying_at(n: int) -> Callable[[Tensor, Record], dict[str, Detection]]:
     return detect
 
 
-def test_categories_count_from_one_in_the_classes_order(data: Pictures) -> None:
-    assert category_ids(data) == [1, 2]
+def test_categories_are_the_data_s_own(data: Pictures) -> None:
+    assert category_ids(data) == [7, 3]

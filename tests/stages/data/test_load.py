@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from stages.data.coco import COCOFolder
 from stages.data.load import DataConfig, load_data
 from stages.data.shapes import ShapesConfig
+from stages.data.voc import VOCFolder
+from stages.data.yolo import YOLOFolder
 from stages.errors import InputError
 from stages.store import Store, describe, digest
 
@@ -79,11 +84,60 @@ def test_no_such_folder(
     assert name in str(raised.value)
 
 
-def test_a_folder_of_another_layout_says_what_is_missing(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
+def test_a_folder_of_another_layout_says_what_is_looked_for(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "annotations").mkdir(parents=True)
     (tmp_path / "photos" / "a.jpg").write_text("")
-    with pytest.raises(InputError, match="JPEGImages: no such folder"):
+    with pytest.raises(InputError) as raised:
         load_data(DataConfig(name=str(tmp_path / "photos")), store)
+    for wanted in ("JPEGImages/ and Annotations/", "annotations/*.json", "data.yaml"):
+        assert wanted in str(raised.value)
+    assert str(tmp_path / "photos") in str(raised.value)
+
+
+@pytest.mark.parametrize("layout", ["make_voc", "make_coco", "make_yolo"])
+def test_the_layout_is_seen(store: Store, request: pytest.FixtureRequest, layout: str) -> None:
+    root = request.getfixturevalue(layout)({"a": [CAT], "b": [CAT], "c": []}, folder="mine")
+    data = load_data(DataConfig(str(root)), store)
+    assert (
+        type(data)
+        is {
+            "make_voc": VOCFolder,
+            "make_coco": COCOFolder,
+            "make_yolo": YOLOFolder,
+        }[layout]
+    )
+    assert data.name == "mine"
+    assert [record.path.stem for record in [*data.train, *data.test]] == ["a", "b", "c"]
+    other = "trainval" if layout == "make_voc" else "train"
+    with pytest.raises(InputError, match=f"{other}"):
+        load_data(DataConfig(str(root), test_split=other), store)
+
+
+def test_a_name_is_fetched(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_voc: Callable[..., Path]
+) -> None:
+    """What is in the downloads' folder is not fetched again, and comes before a folder of the name."""
+    make_voc({"a": [CAT], "b": [CAT]}, folder="mine/voc2007")
+    (tmp_path / "voc2007").mkdir()
+    monkeypatch.chdir(tmp_path)
+    data = load_data(DataConfig("voc2007", downloads="mine"), store)
+    assert data.name == "voc2007"
+    assert [record.image_id for record in data.train] == ["a"]
+    with pytest.raises(InputError, match="no data set that we read"):
+        load_data(DataConfig("./voc2007", downloads="mine"), store)
+
+
+def test_an_unknown_name_lists_the_known(store: Store) -> None:
+    with pytest.raises(InputError, match="shapes, voc2007, voc2012, coco, pets or the path"):
+        load_data(DataConfig("voc2008"), store)
+
+
+def test_loading_is_light() -> None:
+    """Importing torchvision takes seconds, and selective search's workers never load torch."""
+    code = "import sys, stages.data.load; print({'torch', 'torchvision'} & set(sys.modules))"
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.stdout == "set()\n"
 
 
 def test_a_configuration_can_be_described() -> None:
@@ -92,6 +146,7 @@ def test_a_configuration_can_be_described() -> None:
         DataConfig(name="x"),
         DataConfig(train_split="train"),
         DataConfig(test_split="train"),
+        DataConfig(downloads="elsewhere"),
         DataConfig(shapes=SHAPES),
     ]
     assert len({digest(describe(config)) for config in configs}) == len(configs)

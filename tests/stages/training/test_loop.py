@@ -282,12 +282,12 @@ def test_a_checkpoint_of_another_training_starts_over(
 
 def test_a_checkpoint_half_written_is_not_one(whole: tuple[Path, Net], tmp_path: Path) -> None:
     die(tmp_path, 10)
-    (tmp_path / "checkpoint.partial").write_bytes(b"half")
+    (tmp_path / ".checkpoint.pt").write_bytes(b"half")
     asked: list[int] = []
     net = run(tmp_path, Batches(before=asked.append))
     assert asked[0] == 10
     assert_same_weights(net, whole[1])
-    assert not (tmp_path / "checkpoint.partial").exists()
+    assert not (tmp_path / ".checkpoint.pt").exists()
 
 
 # What shapes the result, and what does not ---------------------------------------------------

@@ -1,0 +1,176 @@
+"""Reading one file of COCO annotations, and refusing what is none.
+
+N objects in an image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from reprlib import repr as shown
+from typing import Any
+
+import numpy as np
+
+from stages.data.files import leaves_its_folder
+from stages.data.objects import cut
+from stages.data.records import Segmentation
+from stages.data.segmentation import polygons_of, run_lengths_of
+from stages.errors import InputError, one_line
+
+# Of a side, in pixels.
+LARGEST = 2**16
+# Of a box from its image: farther is no number of pixels.
+FARTHEST = 2.0**31
+
+
+@dataclass(frozen=True, eq=False)
+class CocoImage:
+    """An image of the file, and its objects in the file's order.
+
+    Attributes:
+        image_id: the file's own.
+        file_name: where it is, below a folder that the file does not tell.
+        width, height: in pixels.
+        categories: int64 [N], the file's own ids.
+        boxes: float32 [N, 4] xyxy, cut to the image.
+        iscrowd: bool [N].
+        segmentations: N outlines; None for an object without.
+    """
+
+    image_id: int | str
+    file_name: str
+    width: int
+    height: int
+    categories: np.ndarray
+    boxes: np.ndarray
+    iscrowd: np.ndarray
+    segmentations: tuple[Segmentation | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """What the file says: its images, and the names of its categories by id."""
+
+    path: Path
+    images: list[CocoImage]
+    categories: dict[int, str]
+
+
+def read_coco(path: Path) -> CocoFile:
+    """Read a file of COCO annotations (instances).
+
+    What is kept is in NumPy's arrays, a small part of what Python makes of 450 MB of JSON.
+
+    Raises:
+        InputError: it is no JSON, not COCO's instances, or contradicts itself; naming the image,
+            category or annotation at fault.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON: {one_line(error)}") from None
+    categories: dict[int, str] = {}
+    for number, entry in _entries(path, data, "categories"):
+        if isinstance(number, str):
+            raise InputError(f"{path}: category {number!r}: the id is not a number")
+        categories[number] = _text(path, f"category {number}", entry, "name")
+    sizes: dict[int | str, tuple[int, int]] = {}
+    names: dict[int | str, str] = {}
+    for number, entry in _entries(path, data, "images"):
+        sizes[number], names[number] = _image(path, f"image {number!r}", entry)
+    if not sizes:
+        raise InputError(f"{path}: lists no image")
+    objects: dict[int | str, list[_Object]] = {number: [] for number in sizes}
+    for number, entry in _entries(path, data, "annotations"):
+        try:
+            image_id = entry.get("image_id")
+            if not isinstance(image_id, int | str) or image_id not in sizes:
+                raise ValueError(f"there is no image {shown(image_id)}")
+            objects[image_id].append(_object(entry, categories, *sizes[image_id]))
+        except ValueError as error:
+            raise InputError(f"{path}: annotation {number!r}: {error}") from None
+    images = [
+        CocoImage(
+            number,
+            names[number],
+            *sizes[number],
+            categories=np.array([category for category, _, _, _ in of_image], np.int64),
+            boxes=cut(np.array([box for _, box, _, _ in of_image]).reshape(-1, 4), *sizes[number]),
+            iscrowd=np.array([crowd for _, _, crowd, _ in of_image], bool),
+            segmentations=tuple(outline for _, _, _, outline in of_image),
+        )
+        for number, of_image in objects.items()
+    ]
+    return CocoFile(path, images, categories)
+
+
+# category, box xyxy, crowd, outline
+_Object = tuple[int, tuple[float, float, float, float], bool, Segmentation | None]
+
+
+def _entries(path: Path, data: Any, key: str) -> Iterator[tuple[int | str, Mapping[str, Any]]]:
+    """The id and the content of each entry of a list in the file."""
+    entries = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: not COCO's instances: has no list of {key}")
+    seen = set()
+    for place, entry in enumerate(entries):
+        number: Any = entry.get("id") if isinstance(entry, dict) else None
+        if type(number) not in (int, str) or (isinstance(number, int) and abs(number) >= 2**63):
+            raise InputError(f"{path}: {key}[{place}] has no id that is a number or a name")
+        if number in seen:
+            raise InputError(f"{path}: two {key} have the id {number!r}")
+        seen.add(number)
+        yield number, entry
+
+
+def _image(path: Path, what: str, entry: Mapping[str, Any]) -> tuple[tuple[int, int], str]:
+    """Width and height, and file name."""
+    file_name = _text(path, what, entry, "file_name")
+    if leaves_its_folder(file_name) or "\0" in file_name:
+        raise InputError(f"{path}: {what}: {file_name!r} is not a path below the data's folder")
+    width: Any = entry.get("width")
+    height: Any = entry.get("height")
+    for side in (width, height):
+        if type(side) not in (int, float) or side != side // 1 or not 0 < side <= LARGEST:
+            raise InputError(f"{path}: {what}: size {shown(width)}x{shown(height)}")
+    return (int(width), int(height)), file_name
+
+
+def _object(
+    entry: Mapping[str, Any], categories: Mapping[int, str], width: int, height: int
+) -> _Object:
+    """Raises ValueError, saying what is wrong with the entry."""
+    category, crowd = entry.get("category_id"), entry.get("iscrowd", 0)
+    if type(category) is not int or category not in categories:
+        raise ValueError(f"there is no category {shown(category)}")
+    if crowd not in (0, 1):
+        raise ValueError(f"iscrowd is {shown(crowd)}, not 0 or 1")
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not set(map(type, box)) <= {int, float}:
+        raise ValueError(f"bbox {shown(box)} is not four numbers")
+    # An integer of hundreds of digits compares well, but converts to no float.
+    if not all(-FARTHEST <= value <= FARTHEST for value in box):  # nan is neither
+        raise ValueError(f"bbox {shown(box)} is not four numbers of pixels")
+    x, y, w, h = box
+    outline: Segmentation | None = None
+    given = entry.get("segmentation")
+    if isinstance(given, dict):
+        outline = run_lengths_of(given, width, height)
+    elif isinstance(given, list):
+        outline = polygons_of(given, width, height) if given else None
+    elif given is not None:
+        raise ValueError(f"segmentation {shown(given)} is neither polygons nor run lengths")
+    return category, (x, y, x + w, y + h), bool(crowd), outline
+
+
+def _text(path: Path, what: str, entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{path}: {what}: its {key} is {shown(value)}")
+    return value

@@ -1,0 +1,81 @@
+"""A data set's files: which there are, and what tells whether they changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+# Of files that are taken for images where only their names are known, in lower case.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image (`._a.jpg` is what macOS leaves beside one)."""
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def stamp(name: str, stat: os.stat_result) -> bytes:
+    """A line that changes when the file does."""
+    return f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape")
+
+
+def stamps(folder: Path, prefix: str, suffixes: tuple[str, ...] = ("",)) -> Iterator[bytes]:
+    """A stamp for each entry of the folder (not of its folders) with such a suffix, by name.
+
+    Each is asked for its size and time once, which is what takes time in a folder of 100,000.
+    """
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda e: e.name):
+            if entry.name.lower().endswith(suffixes):
+                try:
+                    stat = entry.stat()
+                except FileNotFoundError:  # a link to a file that was not fetched
+                    stat = entry.stat(follow_symlinks=False)
+                yield stamp(f"{prefix}{entry.name}", stat)
+
+
+def folders_below(root: Path) -> Iterator[Path]:
+    """The folder and those in it, by name; hidden ones and those that hold runs are left out."""
+    seen = set()
+    for folder, inner, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # links may lead in circles
+            inner.clear()
+            continue
+        seen.add(real)
+        # Pictures that runs leave are not data: counted, they would change it with every run.
+        inner[:] = sorted(
+            name
+            for name in inner
+            if not name.startswith(".") and not Path(folder, name, "store", "locks").is_dir()
+        )
+        yield Path(folder)
+
+
+def leaves_its_folder(name: str) -> bool:
+    """Whether a file name from someone's annotations is absolute or climbs with `..`."""
+    windows = PureWindowsPath(name)  # knows both kinds of slashes
+    return bool(
+        windows.drive or windows.root or ".." in windows.parts or PurePosixPath(name).is_absolute()
+    )
+
+
+class Names:
+    """Which files there are, each folder listed once instead of asking the disk for every file."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def has(self, path: Path) -> bool:
+        """Whether there is such an entry (a link to nowhere is none)."""
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            try:
+                with os.scandir(folder) as entries:
+                    self._names[folder] = frozenset(
+                        entry.name for entry in entries if not entry.is_symlink() or entry.is_file()
+                    )
+            except OSError:
+                self._names[folder] = frozenset()
+        return name in self._names[folder]

@@ -1,0 +1,60 @@
+"""What every layout does with the objects it reads: boxes cut to their image, misfits dropped and counted.
+
+N objects in an image.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def cut(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Boxes [N, 4] xyxy as float32, no side outside the image.
+
+    Released sets hold boxes a pixel or two past the edge: cut them, as the object is.
+    """
+    return boxes.clip(0, [width, height, width, height]).astype(np.float32)
+
+
+class Sieve:
+    """Drops the objects of one split that nothing can learn or find, and says how many they were.
+
+    Args:
+        split: the file or folder that lists the split, for the message.
+        train: what the classes were found in, for the message.
+    """
+
+    def __init__(self, split: Path | str, train: str) -> None:
+        self.split = split
+        self.train = train
+        self._without_area = 0
+        self._unknown: Counter[str] = Counter()
+
+    def keep(self, names: Sequence[str], labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Places, int64 [n], of the N objects that stay: of a known class, with a box that has area.
+
+        Args:
+            names: of the N objects' classes.
+            labels: int64 [N], 0 for a class that the training split does not have.
+            boxes: float32 [N, 4] xyxy, already cut to the image.
+        """
+        known = labels > 0
+        has_area = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+        self._without_area += int((known & ~has_area).sum())
+        self._unknown.update(names[i] for i in np.flatnonzero(~known).tolist())
+        return np.flatnonzero(known & has_area)
+
+    def report(self) -> None:
+        """Say on stderr what was dropped, a line for each reason."""
+        if self._without_area:
+            print(f"{self.split}: dropped {self._without_area} boxes without area", file=sys.stderr)
+        for name, count in self._unknown.items():
+            print(
+                f"{self.split}: dropped {count} objects of class {name!r}, not in {self.train}",
+                file=sys.stderr,
+            )

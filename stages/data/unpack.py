@@ -1,0 +1,47 @@
+"""Unpacking archives that come from elsewhere: nothing is written outside the folder."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from stages.data.files import leaves_its_folder
+from stages.errors import InputError, one_line
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write what the .zip or .tar[.gz] holds below the folder.
+
+    Raises:
+        InputError: naming the archive, when it is damaged, or holds a path or a link that leads
+            out of the folder; then some of it may be unpacked, all of it inside.
+    """
+    try:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as opened:
+                # zipfile would write `../a` as `a`: not outside, but not what was meant either.
+                for name in opened.namelist():
+                    if leaves_its_folder(name):
+                        raise InputError(f"{archive}: {name!r} would be written outside {folder}")
+                opened.extractall(folder)
+            return
+        if not hasattr(tarfile, "data_filter"):
+            raise InputError(f"{archive}: needs Python 3.11.4 or later to be unpacked safely")
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                # The filter would write `/a` as `a`, likewise.
+                if leaves_its_folder(member.name):
+                    raise InputError(
+                        f"{archive}: {member.name!r} would be written outside {folder}"
+                    )
+                tar.extract(member, folder, filter="data")
+    except tarfile.FilterError as error:
+        raise InputError(f"{archive}: {one_line(error)}") from None
+    except (
+        *(tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error),
+        *(EOFError, RuntimeError),  # cut short; encrypted
+    ) as error:
+        raise InputError(f"{archive}: damaged: {one_line(error)}") from None

@@ -1,0 +1,53 @@
+"""Files that are there whole or not at all, and that say so when the disk is full."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to; it becomes `path` when the block ends well, and is gone when it does not.
+
+    Its name aside is always the same, so that what a kill leaves is written over.
+    """
+    aside = path.with_name(f".{path.name}")
+    try:
+        with open(aside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to write to, whole at the end.
+
+    It is made in memory first: HDF5 that cannot write where it must takes the process down with
+    it (a segmentation fault at a full disk), and one that is open at `kill -9` is lost.
+    """
+    made = io.BytesIO()
+    with h5py.File(made, "w") as file:
+        yield file
+    with replacing(path) as out:
+        out.write(made.getbuffer())
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """`array` as `.npy`. (`np.save` into a file loses the reason when the disk is full.)"""
+    array = np.ascontiguousarray(array)
+    with replacing(path) as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)

@@ -1,0 +1,565 @@
+"""Reading the COCO layout: ids kept, masks drawn when asked for, every fault named by file and id."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+from pycocotools.coco import COCO
+
+from stages.data.coco import COCOFolder
+from stages.data.coco_file import read_coco
+from stages.data.decode import image_of
+from stages.data.images import masks_of
+from stages.errors import InputError
+
+SHARED = Path(__file__).parents[3] / "../shared/data"
+Make = Callable[..., Path]
+Change = Callable[..., None]
+CAT, DOG = ("cat", 2, 3, 20, 30), ("dog", 9.5, 1, 40, 33.25)
+
+
+@pytest.fixture
+def made(make_coco: Make) -> Path:
+    return make_coco({"one": [CAT, DOG], "two": [], "three": [CAT]})
+
+
+@pytest.fixture
+def train(made: Path) -> Path:
+    return made / "annotations" / "instances_train.json"
+
+
+def opened(root: Path, *splits: str) -> COCOFolder:
+    return COCOFolder(root, "made", *splits)
+
+
+def fault_of(path: Path) -> str:
+    with pytest.raises(InputError) as raised:
+        read_coco(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert len(message) < 400
+    return message.removeprefix(f"{path}: ")
+
+
+# ------------------------------------------------------------------ records
+
+
+def test_a_record(made: Path) -> None:
+    data = opened(made)
+    one, two = data.train
+    assert one.path == made / "train" / "one.jpg"
+    assert (one.width, one.height) == (48, 40)
+    assert one.boxes.tolist() == [[2, 3, 20, 30], [9.5, 1, 40, 33.25]]
+    assert one.boxes.dtype == np.float32
+    assert one.labels.tolist() == [2, 1]
+    assert one.labels.dtype == np.int64
+    assert one.difficult.tolist() == one.iscrowd.tolist() == [False, False]
+    assert two.boxes.shape == (0, 4)
+    assert two.labels.shape == two.iscrowd.shape == (0,)
+    assert masks_of(two).shape == (0, 40, 48)
+    assert image_of(two).shape == (40, 48, 3)
+    assert [record.path.stem for record in data.test] == ["three"]
+
+
+def test_classes_are_those_of_the_training_split_with_the_datas_own_ids(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert opened(made).classes == ("dog", "cat")  # emu is named, but none is seen
+    assert opened(made).category_ids == (5, 17)
+    change(train, lambda data: data["annotations"].pop(1))
+    data = opened(made, "val", "train")
+    change(train, lambda data: data["annotations"][0].update(category_id=30))
+    assert opened(made, "val", "train").classes == data.classes == ("cat",)
+    assert opened(made, "val", "train").test[0].labels.tolist() == []
+    assert "dropped 1 objects of class 'emu', not in instances_val.json" in capsys.readouterr().err
+
+
+def test_a_class_that_is_only_seen_in_crowds_cannot_be_learnt(
+    made: Path, train: Path, change: Change
+) -> None:
+    change(train, lambda data: data["annotations"][1].update(iscrowd=1))
+    data = opened(made)
+    assert data.classes == ("cat",)
+    assert data.train[0].labels.tolist() == [1]
+
+
+def test_crowds_are_kept(made: Path, train: Path, change: Change) -> None:
+    mask = np.zeros((40, 48), np.uint8)
+    mask[10:20, 5:40] = 1
+    compressed = coco.encode(np.asfortranarray(mask))
+    lengths = [5 * 40 + 10, *[10, 30] * 34, 10, 8 * 40 + 20]
+    crowd = {"image_id": 1, "iscrowd": 1, "category_id": 17, "bbox": [5, 10, 35, 10]}
+
+    def add(data: Any) -> None:
+        for i, counts in enumerate((compressed["counts"].decode(), lengths)):
+            segmentation = {"size": [40, 48], "counts": counts}
+            data["annotations"].append({**crowd, "id": i, "segmentation": segmentation})
+
+    change(train, add)
+    record = opened(made).train[0]
+    assert record.iscrowd.tolist() == [False, False, True, True]
+    assert record.labels.tolist() == [2, 1, 2, 2]
+    masks = masks_of(record).numpy()
+    assert (masks[2] == mask).all()
+    assert (masks[3] == mask).all()
+    rows, columns = np.nonzero(masks[0])
+    assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == [2, 3, 20, 30]
+
+
+def test_without_outlines_there_are_no_masks(made: Path, train: Path, change: Change) -> None:
+    for none in (None, []):
+        change(train, lambda data, none=none: data["annotations"][1].update(segmentation=none))
+        record = opened(made).train[0]
+        assert not record.has_masks
+        with pytest.raises(InputError, match=r"one\.jpg: has no masks"):
+            masks_of(record)
+    change(train, lambda data: data["annotations"][1].pop("segmentation"))
+    assert not opened(made).train[0].has_masks
+    assert opened(made).test[0].has_masks
+
+
+def test_an_outline_of_two_points_is_an_empty_mask(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(train, lambda data: data["annotations"][1].update(segmentation=[[1, 1, 5, 5]]))
+    masks = masks_of(opened(made).train[0])
+    assert masks.any(dim=2).any(dim=1).tolist() == [True, False]
+    assert "1 outlines of less than three points" in capsys.readouterr().err
+
+
+def test_boxes_are_cut_to_the_image_and_dropped_without_area(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = [
+        *([-5, -5, 100, 100], [47, 39, 1, 1], [46.5, 0, 3, 40]),
+        *([10, 10, 0, 5], [10, 10, 5, 0], [10, 10, -3, 5], [48, 0, 5, 5], [-5, 0, 5, 5]),
+    ]
+
+    def replace(data: Any) -> None:
+        one = data["annotations"][0]
+        polygon = [[i, 0, i + 1, 0, i + 1, 1] for i in range(len(boxes))]
+        data["annotations"] = [
+            {**one, "id": i, "bbox": box, "segmentation": [polygon[i]]}
+            for i, box in reversed(list(enumerate(boxes)))
+        ]
+
+    change(train, replace)
+    record = opened(made).train[0]
+    assert record.boxes.tolist() == [[46.5, 0, 48, 40], [47, 39, 48, 40], [0, 0, 48, 40]]
+    assert record.segmentations is not None
+    assert [outline[0][0] for outline in record.segmentations] == [2, 1, 0]  # masks stay with boxes
+    assert capsys.readouterr().err == f"{train}: dropped 5 boxes without area\n"
+
+
+def test_records_are_light(made: Path) -> None:
+    record = opened(made).train[0]
+    assert len(pickle.dumps(record)) < 3000
+    again = pickle.loads(pickle.dumps(record))
+    assert (masks_of(again) == masks_of(record)).all()
+
+
+def test_reading_needs_no_torch(made: Path) -> None:
+    """Records travel to selective search's workers, which must not load it."""
+    code = (
+        "import sys; from pathlib import Path; from stages.data.coco import COCOFolder;"
+        "COCOFolder(Path(sys.argv[1]), 'made').train; print('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", code, str(made)]
+    assert subprocess.run(command, capture_output=True, text=True, cwd=root).stdout == "False\n"
+
+
+# ------------------------------------------------------------------ where images are
+
+
+def moved(root: Path, splits: dict[str, str]) -> Path:
+    for split, folder in splits.items():
+        images = list((root / split).iterdir())
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for image in images:
+            image.rename(root / folder / image.name)
+    return root
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        {"train": "images/train", "val": "images/val"},
+        {"train": "images", "val": "images"},
+        {"train": "JPEGImages", "val": "JPEGImages"},
+        {"train": ".", "val": "."},
+        {"train": "annotations", "val": "annotations"},
+    ],
+)
+def test_images_are_found(made: Path, folders: dict[str, str]) -> None:
+    data = opened(moved(made, folders))
+    assert [r.path.parent.resolve() for r in data.train] == [
+        (made / folders["train"]).resolve()
+    ] * 2
+    assert data.test[0].path.is_file()
+
+
+def test_images_of_a_split_with_a_year(made: Path) -> None:
+    (made / "annotations/instances_train.json").rename(made / "annotations/train2017.json")
+    assert opened(made).train[0].path == made / "train" / "one.jpg"
+    (made / "train").rename(made / "train2017")
+    assert opened(made).train[0].path == made / "train2017" / "one.jpg"
+
+
+@pytest.mark.parametrize("prefix", ["photos/a", "images/b", "train"])
+def test_file_names_with_folders(made: Path, train: Path, change: Change, prefix: str) -> None:
+    moved(made, {"train": f"{prefix}/new"})
+
+    def rename(data: Any) -> None:
+        for image in data["images"]:
+            image["file_name"] = f"{prefix}/new/{image['file_name']}"
+
+    change(train, rename)
+    assert opened(made).train[1].path == made / prefix / "new" / "two.jpg"
+
+
+def test_an_image_that_is_not_there_is_named(made: Path) -> None:
+    (made / "train" / "two.jpg").unlink()
+    with pytest.raises(
+        InputError, match=r"instances_train\.json: image 2: 'two\.jpg' is in none of"
+    ):
+        _ = opened(made).train
+    (made / "train" / "two.jpg").symlink_to(made / "not fetched.jpg")
+    with pytest.raises(InputError, match=r"two\.jpg"):
+        _ = opened(made).fingerprint, opened(made).train
+
+
+def test_ids_that_both_files_count_from_1_are_told_apart(made: Path) -> None:
+    data = opened(made)
+    assert [record.image_id for record in data.test] == [1]
+    assert [record.image_id for record in data.train] == ["train/1", "train/2"]
+
+
+def test_coco_s_own_ids_are_kept(made: Path, change: Change) -> None:
+    def renumber(data: Any) -> None:
+        data["images"][0]["id"] = data["annotations"][0]["image_id"] = 397133
+
+    change(made / "annotations" / "instances_val.json", renumber)
+    data = opened(made)
+    assert [record.image_id for record in [*data.train, *data.test]] == [1, 2, 397133]
+
+
+# ------------------------------------------------------------------ splits
+
+
+def test_cocos_other_annotations_are_left_alone(made: Path) -> None:
+    for kind in ("captions", "person_keypoints", "image_info"):
+        for split in ("train", "val", "test"):
+            (made / "annotations" / f"{kind}_{split}.json").write_text("none of ours")
+    data = opened(made)
+    assert (len(data.train), len(data.test)) == (2, 1)
+
+
+def test_splits_by_name(made: Path, train: Path) -> None:
+    shutil.copy(train, made / "annotations" / "few.json")
+    assert len(opened(made, "few", "train").train) == 2
+    assert len(opened(made, "few", "instances_train").test) == 2
+
+
+def test_a_part_of_a_split_finds_its_images_there(made: Path, train: Path) -> None:
+    shutil.copy(train, made / "annotations" / "few.json")
+    assert opened(made, "few").train[1].path == made / "train" / "two.jpg"
+    shutil.copy(made / "train" / "two.jpg", made / "val" / "two.jpg")
+    with pytest.raises(InputError, match=r"few\.json: image 2: 'two\.jpg' could be .* or "):
+        _ = opened(made, "few").train
+    assert opened(made).train[1].path == made / "train" / "two.jpg"
+
+
+def test_a_file_that_was_not_fetched_is_no_split(made: Path, train: Path) -> None:
+    train.unlink()
+    train.symlink_to(made / "not fetched.json")
+    with pytest.raises(InputError, match="has val; none of them is the usual one to train on"):
+        opened(made)
+
+
+def test_a_single_file_needs_to_be_asked_for_twice(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (made / "annotations" / "instances_val.json").unlink()
+    with pytest.raises(InputError, match=r"has train; .* test on; choose with --data\.train-split"):
+        opened(made)
+    data = opened(made, "train", "train")
+    assert "same images" in capsys.readouterr().err
+    assert [r.image_id for r in data.train] == [r.image_id for r in data.test] == [1, 2]
+
+
+# ------------------------------------------------------------------ faults
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"not json", b"\xff\xfe\x00", b"[" * 100_000, b'{"images": [}', b"1" * 5000),
+    ],
+)
+def test_broken_json(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    assert "not readable as JSON" in fault_of(tmp_path / "a.json")
+
+
+def test_a_folder_named_like_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    fault_of(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *([], 1, None, "text", {}, {"images": []}, {"images": {}, "categories": []}),
+        [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}],  # results
+        {"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]},
+    ],
+)
+def test_json_of_other_things(tmp_path: Path, content: Any) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert "not COCO's instances: has no list of " in fault_of(tmp_path / "a.json")
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "fault"),
+    [
+        ("images", "id", None, "images[0] has no id"),
+        ("images", "id", [1], "images[0] has no id"),
+        ("images", "id", 1.5, "images[0] has no id"),
+        ("images", "id", True, "images[0] has no id"),
+        ("images", "id", 2, "two images have the id 2"),
+        ("images", "id", 7, "annotation 100: there is no image 1"),
+        ("images", "file_name", None, "image 1: its file_name is None"),
+        ("images", "file_name", "", "image 1: its file_name is ''"),
+        ("images", "file_name", 5, "image 1: its file_name is 5"),
+        ("images", "file_name", "../secret.jpg", "image 1: '../secret.jpg' is not a path below"),
+        ("images", "file_name", "a/../../b.jpg", "is not a path below"),
+        ("images", "file_name", "/etc/passwd", "image 1: '/etc/passwd' is not a path below"),
+        ("images", "file_name", "..\\b.jpg", "is not a path below"),
+        ("images", "file_name", "C:\\b.jpg", "is not a path below"),
+        ("images", "file_name", "a\0b.jpg", "is not a path below"),
+        ("images", "width", None, "image 1: size Nonex40"),
+        ("images", "width", 0, "image 1: size 0x40"),
+        ("images", "height", -4, "image 1: size 48x-4"),
+        ("images", "height", NAN, "image 1: size 48xnan"),
+        ("images", "height", INF, "image 1: size 48xinf"),
+        ("images", "height", 40.5, "image 1: size 48x40.5"),
+        ("images", "height", "40", "image 1: size 48x'40'"),
+        ("images", "height", 10**9, "image 1: size 48x1000000000"),
+        ("images", "height", [0] * 1000, "image 1: size"),
+        ("categories", "id", 5, "two categories have the id 5"),
+        ("categories", "id", "cat", "category 'cat': the id is not a number"),
+        ("categories", "id", 10**30, "categories[0] has no id"),
+        ("categories", "id", 18, "annotation 100: there is no category 17"),
+        ("categories", "name", None, "category 17: its name is None"),
+        ("categories", "name", " ", "category 17: its name is ' '"),
+        ("annotations", "id", None, "annotations[0] has no id"),
+        ("annotations", "id", 101, "two annotations have the id 101"),
+        ("annotations", "image_id", 99, "annotation 100: there is no image 99"),
+        ("annotations", "image_id", None, "annotation 100: there is no image None"),
+        ("annotations", "image_id", [1], "annotation 100: there is no image [1]"),
+        ("annotations", "image_id", "1", "annotation 100: there is no image '1'"),
+        ("annotations", "category_id", 99, "annotation 100: there is no category 99"),
+        ("annotations", "category_id", None, "annotation 100: there is no category None"),
+        ("annotations", "category_id", {}, "annotation 100: there is no category {}"),
+        ("annotations", "iscrowd", 2, "annotation 100: iscrowd is 2"),
+        ("annotations", "iscrowd", "0", "annotation 100: iscrowd is '0'"),
+        ("annotations", "bbox", None, "annotation 100: bbox None is not four numbers"),
+        ("annotations", "bbox", [1, 2, 3], "bbox [1, 2, 3] is not four numbers"),
+        ("annotations", "bbox", [0] * 10_000, "is not four numbers"),
+        ("annotations", "bbox", [1, 2, 3, "4"], "is not four numbers"),
+        ("annotations", "bbox", [1, 2, 3, NAN], "is not four numbers"),
+        ("annotations", "bbox", [1, 2, INF, 3], "is not four numbers"),
+        ("annotations", "bbox", [1, 2, 10**400, 3], "is not four numbers"),
+        ("annotations", "bbox", {"x": 1}, "is not four numbers"),
+        ("annotations", "segmentation", "x", "annotation 100: segmentation 'x' is neither"),
+        (
+            "annotations",
+            "segmentation",
+            [[1, 2, 3, 4, 5]],
+            "annotation 100: a polygon of 5 numbers",
+        ),
+        (
+            "annotations",
+            "segmentation",
+            [[1, 2, 3, 4, 5, NAN]],
+            "annotation 100: a polygon's point",
+        ),
+        (
+            "annotations",
+            "segmentation",
+            {"size": [48, 40], "counts": [1920]},
+            "annotation 100: run lengths of size [48, 40] (H, W), but its image has [40, 48]",
+        ),
+        (
+            "annotations",
+            "segmentation",
+            {"size": [40, 48], "counts": [0, 9999999]},
+            "annotation 100: run lengths of 9999999 pixels",
+        ),
+    ],
+)
+def test_a_fault_is_named(
+    train: Path, change: Change, where: str, key: str, value: Any, fault: str
+) -> None:
+    change(train, lambda data: data[where][0].update({key: value}))
+    assert fault in fault_of(train)
+
+
+@pytest.mark.parametrize("where", ["images", "categories", "annotations"])
+@pytest.mark.parametrize("entry", [None, 1, "a", [1]])
+def test_an_entry_that_is_none(train: Path, change: Change, where: str, entry: Any) -> None:
+    change(train, lambda data: data[where].append(entry))
+    assert f"{where}[" in fault_of(train)
+
+
+STRANGE: list[Any] = [
+    *(None, True, 0, -1, 1, 2, 10**30, 0.5, NAN, INF, "", "1", "..", "\ud800", "a" * 999),
+    *([], [None], [[]], [1, 2], [[1, 2, 3, 4, 5, 6]], {}, {"size": [40, 48]}, {"id": 1}),
+]
+
+
+def test_anything_anywhere_is_refused_or_read(
+    tmp_path: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every value of the file in turn replaced by every strange one, and taken out."""
+    change(train, lambda data: data["annotations"][1].update(iscrowd=1))
+    lengths = {"size": [40, 48], "counts": [1000, 920]}
+    change(train, lambda data: data["annotations"][1].update(segmentation=lengths))
+    whole = json.loads(train.read_text())
+
+    def places(value: Any, path: tuple) -> Any:
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, below in inner:
+            yield (*path, key)
+            if isinstance(below, dict | list):
+                yield from places(below, (*path, key))
+
+    read = refused = 0
+    for place in list(places(whole, ())):
+        for strange in [*STRANGE, "taken out"]:
+            data = json.loads(json.dumps(whole))
+            inner = data
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = strange
+            if strange == "taken out":
+                del inner[place[-1]]
+            (tmp_path / "a.json").write_text(json.dumps(data))
+            try:
+                images = read_coco(tmp_path / "a.json").images
+            except InputError as error:
+                refused += 1
+                assert str(error).startswith(f"{tmp_path / 'a.json'}: ")
+                assert "\n" not in str(error)
+            else:
+                read += 1
+                assert all(np.isfinite(image.boxes).all() for image in images)
+    assert read > 100
+    assert refused > 100
+
+
+def test_no_image(train: Path, change: Change) -> None:
+    change(train, lambda data: data.update(images=[], annotations=[]))
+    assert fault_of(train) == "lists no image"
+
+
+def test_no_object_to_learn_from(made: Path, train: Path, change: Change) -> None:
+    change(train, lambda data: data.update(annotations=[]))
+    with pytest.raises(InputError, match=r"instances_train\.json: no object in any"):
+        _ = opened(made).classes
+    data = opened(made, "val", "train")  # nothing to be found is no fault
+    assert [len(record.boxes) for record in data.test] == [0, 0]
+
+
+def test_two_classes_of_one_name(made: Path, train: Path, change: Change) -> None:
+    change(train, lambda data: data["categories"][2].update(name="dog"))
+    assert opened(made).classes == ("dog", "cat")  # nothing is of the second
+    change(train, lambda data: data["categories"][0].update(name="dog"))
+    with pytest.raises(InputError, match=r"categories \[5, 17\] are all named 'dog'"):
+        _ = opened(made).classes
+
+
+def test_files_that_number_their_classes_differently(made: Path, change: Change) -> None:
+    val = made / "annotations" / "instances_val.json"
+    change(val, lambda data: data["categories"][0].update(name="tiger"))
+    with pytest.raises(InputError, match=r"val\.json: category 17 is 'tiger', but 'cat' in"):
+        _ = opened(made).classes
+
+
+def test_an_image_of_another_size_than_the_file_says(made: Path) -> None:
+    Image.new("RGB", (40, 48)).save(made / "train" / "two.jpg")
+    with pytest.raises(InputError, match=r"two\.jpg: 40x48 pixels, but .* 48x40"):
+        image_of(opened(made).train[1])
+
+
+# ------------------------------------------------------------------ the fingerprint
+
+
+def test_the_fingerprint_changes_with_what_is_read(made: Path, train: Path) -> None:
+    seen = {opened(made).fingerprint}
+    assert opened(made).fingerprint in seen
+    for file in (train, made / "train" / "two.jpg", made / "val" / "three.jpg"):
+        os.utime(file, ns=(1, 1))
+        seen.add(opened(made).fingerprint)
+    (made / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(made / "images" / "new.png")
+    seen.add(opened(made).fingerprint)
+    assert len(seen) == 5
+    assert opened(made, "val", "train").fingerprint not in seen
+    same = made.rename(made.parent / "moved")
+    assert opened(same).fingerprint in seen
+
+
+def test_the_fingerprint_does_not_change_with_what_is_not_read(made: Path) -> None:
+    before = opened(made).fingerprint
+    (made / "README.md").write_text("words")
+    (made / "annotations" / "captions_train.json").write_text("{}")
+    for folder in (".cache", "runs", "runs/store/locks"):  # runs leave pictures
+        (made / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(made / folder / "a.png")
+    assert opened(made).fingerprint == before
+
+
+def test_a_circle_of_links_ends(made: Path) -> None:
+    (made / "images").mkdir()
+    (made / "images" / "round").symlink_to(made)
+    (made / "images" / "again").symlink_to(made / "images")
+    assert opened(made).fingerprint
+    assert len(opened(made).train) == 2
+
+
+# ------------------------------------------------------------------ real photographs
+
+
+@pytest.mark.skipif(not (SHARED / "coco128").is_dir(), reason="no coco128 beside the checkout")
+def test_part_of_coco_itself() -> None:
+    data = COCOFolder(SHARED / "coco128", "coco128", "train2017", "train2017")
+    assert len(data.train) == 128
+    assert len(data.classes) == len(data.category_ids) == 71
+    assert dict(zip(data.category_ids, data.classes, strict=True))[90] == "toothbrush"
+    assert sum(len(record.boxes) for record in data.train) == 939
+    assert sum(int(record.iscrowd.sum()) for record in data.train) == 10
+    assert sum(len(record.boxes) == 0 for record in data.train) == 2
+    cocos_own = COCO(SHARED / "coco128" / "annotations" / "instances_train2017.json")
+    for record in data.train:
+        assert image_of(record).shape == (record.height, record.width, 3)
+        things = cocos_own.imgToAnns[record.image_id]
+        for mask, thing in zip(masks_of(record).numpy(), things, strict=True):
+            assert (mask == cocos_own.annToMask(thing)).all()

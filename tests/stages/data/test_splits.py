@@ -1,0 +1,70 @@
+"""Which splits are taken when nobody says, and what is said when that cannot be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.data.coco import kind_of
+from stages.data.splits import choose_splits
+from stages.errors import InputError
+
+WHERE = Path("somewhere")
+
+
+def choose(names: str, train: str = "auto", test: str = "auto") -> tuple[str, str]:
+    splits = dict.fromkeys(names.split())
+    usual = {name: kind for name in splits if (kind := kind_of(name))}
+    return choose_splits(WHERE, splits, usual, train, test)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("train val test", ("train", "test")),
+        ("train val", ("train", "val")),
+        ("trainval train val test", ("trainval", "test")),
+        ("trainval train val", ("train", "val")),  # trainval holds the images of val
+        ("trainval val", ("trainval", "val")),
+        ("train2017 val2017 captions_train2017 person_keypoints_val2017", ("train2017", "val2017")),
+        ("training_set Train_2020 valid", ("Train_2020", "valid")),
+    ],
+)
+def test_usual_names(names: str, expected: tuple[str, str]) -> None:
+    assert choose(names) == expected
+
+
+def test_names_as_asked_for() -> None:
+    assert choose("train val few", "few") == ("few", "val")
+    assert choose("a b", "b", "a") == ("b", "a")
+    assert choose("trainval train val", "trainval", "auto") == ("trainval", "val")
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "fault"),
+    [
+        (
+            "train",
+            (),
+            "somewhere: has train; none of them is the usual one to test on; choose with",
+        ),
+        ("val", (), "has val; none of them is the usual one to train on"),
+        ("", (), "has no split"),
+        ("a b", (), "has a, b; none"),
+        ("train2014 train2017 val", (), "train2014 and train2017 could both be it; choose"),
+        ("train val", ("few",), "there is no split 'few' to train on"),
+        ("train val", ("auto", "few"), "there is no split 'few' to test on"),
+        ("train val", ("val",), "val would be both"),
+        ("train val", ("auto", "train"), "train would be both"),
+    ],
+)
+def test_what_cannot_be_told(names: str, asked: tuple[str, ...], fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        choose(names, *asked)
+
+
+def test_one_split_for_both_is_the_users_own_doing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose("train", "train", "train") == ("train", "train")
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "same images" in warning

@@ -1,0 +1,106 @@
+"""Archives of strangers: what they hold is written below the folder, or not at all."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from stages.data.unpack import unpack
+from stages.errors import InputError
+
+
+def tar_of(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def zip_of(path: Path, content: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, of_name in content.items():
+            opened.writestr(name, of_name)
+    return path
+
+
+def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.TarInfo, bytes]:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, to
+    return member, b""
+
+
+def everything(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".tar", "w"), (".tar.gz", "w:gz"), (".tgz", "w:gz")])
+def test_tar(tmp_path: Path, suffix: str, mode: str) -> None:
+    members = [(tarfile.TarInfo("a/b.txt"), b"hello"), (tarfile.TarInfo("./c.txt"), b"you")]
+    unpack(tar_of(tmp_path / f"x{suffix}", members, mode), tmp_path / "out")
+    assert everything(tmp_path / "out") == {"a", "a/b.txt", "c.txt"}
+    assert (tmp_path / "out" / "a" / "b.txt").read_bytes() == b"hello"
+
+
+def test_zip(tmp_path: Path) -> None:
+    unpack(zip_of(tmp_path / "x.zip", {"a/b.txt": b"hello", "c.txt": b"you"}), tmp_path / "out")
+    assert everything(tmp_path / "out") == {"a", "a/b.txt", "c.txt"}
+    assert (tmp_path / "out" / "a" / "b.txt").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "a/../../evil", "/tmp/evil-of-a-test", "a/../../../evil"]
+)
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str, suffix: str) -> None:
+    archive = tmp_path / f"x{suffix}"
+    if suffix == ".zip":
+        zip_of(archive, {name: b"evil"})
+    else:
+        tar_of(archive, [(tarfile.TarInfo(name), b"evil")])
+    with pytest.raises(InputError) as raised:
+        unpack(archive, tmp_path / "in" / "out")
+    assert str(raised.value).startswith(f"{archive}: {name!r} would be written outside")
+    assert everything(tmp_path) - {"in", "in/out"} == {archive.name}
+    assert not Path("/tmp/evil-of-a-test").exists()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [link("a", "/etc"), (tarfile.TarInfo("a/passwd"), b"evil")],
+        [link("a", "../.."), (tarfile.TarInfo("a/evil"), b"evil")],
+        [link("a", "../outside", tarfile.LNKTYPE)],
+        [link("a", "", tarfile.CHRTYPE)],
+        [link("a", "", tarfile.FIFOTYPE)],
+    ],
+)
+def test_links_and_devices_that_lead_out_are_refused(
+    tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]]
+) -> None:
+    (tmp_path / "outside").write_text("mine")
+    tar_of(tmp_path / "x.tar", members)
+    with pytest.raises(InputError, match=r"x\.tar: "):
+        unpack(tmp_path / "x.tar", tmp_path / "in" / "out")
+    assert everything(tmp_path) - {"in", "in/out"} == {"outside", "x.tar"}
+    assert everything(tmp_path / "in" / "out") == set()
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+def test_damage_is_named(tmp_path: Path, suffix: str) -> None:
+    archive = tmp_path / f"x{suffix}"
+    content = bytes(range(256)) * 400
+    if suffix == ".zip":
+        zip_of(archive, {"a": content})
+    else:
+        tar_of(archive, [(tarfile.TarInfo("a"), content)], "w:gz" if suffix == ".tar.gz" else "w")
+    whole = archive.read_bytes()
+    for damaged in (b"", b"no archive" * 100, whole[: len(whole) // 2]):
+        archive.write_bytes(damaged)
+        with pytest.raises(InputError) as raised:
+            unpack(archive, tmp_path / "out")
+        assert str(raised.value).startswith(f"{archive}: damaged: ")

@@ -1,0 +1,405 @@
+"""Reading the YOLO layout: parts of the image become pixels, every fault named by file and line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.data.decode import image_of
+from stages.data.images import masks_of
+from stages.data.yolo import YOLOFolder
+from stages.data.yolo_files import read_config, read_labels
+from stages.errors import InputError
+
+Make = Callable[..., Path]
+CAT, DOG = ("cat", 2, 3, 20, 30), ("dog", 9.5, 1, 40, 33.25)
+NAMES = {0: "cat", 1: "dog", 4: "emu"}
+
+
+@pytest.fixture
+def made(make_yolo: Make) -> Path:
+    return make_yolo({"one": [CAT, DOG], "two": [], "three": [CAT]})
+
+
+def opened(root: Path, *splits: str) -> YOLOFolder:
+    return YOLOFolder(root, "made", *splits)
+
+
+def rewrite(root: Path, old: str, new: str) -> Path:
+    text = (root / "data.yaml").read_text()
+    assert old in text
+    (root / "data.yaml").write_text(text.replace(old, new))
+    return root
+
+
+# ------------------------------------------------------------------ records
+
+
+def test_a_record(made: Path) -> None:
+    data = opened(made)
+    one, two = data.train
+    assert data.classes == ("cat", "dog")
+    assert data.category_ids == (0, 1)
+    assert one.path == made / "images" / "train" / "one.jpg"
+    assert one.image_id == "images/train/one.jpg"
+    assert (one.width, one.height) == (48, 40)
+    assert one.boxes.tolist() == [[2, 3, 20, 30], [9.5, 1, 40, 33.25]]
+    assert one.boxes.dtype == np.float32
+    assert one.labels.tolist() == [1, 2]
+    assert one.labels.dtype == np.int64
+    assert one.difficult.tolist() == one.iscrowd.tolist() == [False, False]
+    assert not one.has_masks
+    assert two.boxes.shape == (0, 4)  # it has no label file
+    assert [record.image_id for record in data.test] == ["images/val/three.jpg"]
+
+
+def test_outlines_give_masks_and_boxes(make_yolo: Make) -> None:
+    data = opened(make_yolo({"one": [CAT, DOG], "two": []}, outlines=True))
+    record = data.train[0]
+    assert record.boxes.tolist() == [[2, 3, 20, 30], [9.5, 1, 40, 33.25]]
+    masks = masks_of(record).numpy()
+    expected = np.zeros((40, 48), bool)
+    expected[3:30, 2:20] = True
+    assert (masks[0] == expected).all()
+    assert masks[1].sum() == pytest.approx(30.5 * 32.25, rel=0.05)
+    assert masks_of(data.test[0]).shape == (0, 40, 48)
+
+
+def test_a_box_among_outlines_has_no_mask(make_yolo: Make) -> None:
+    root = make_yolo({"one": [CAT], "two": []}, outlines=True)
+    with open(root / "labels" / "train" / "one.txt", "a") as file:
+        file.write("0 0.5 0.5 0.25 0.5\n")
+    record = opened(root).train[0]
+    assert record.boxes.tolist() == [[2, 3, 20, 30], [18, 10, 30, 30]]
+    assert not record.has_masks
+
+
+def test_classes_by_number(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(made, 'nc: 2\nnames: ["cat", "dog"]', "names:\n  3: emu\n  1: dog\n  0: cat\n  7: 9\n")
+    (made / "labels/train/one.txt").write_text("7 .5 .5 .1 .1\n3 .5 .5 .1 .1\n7 .5 .5 .1 .1\n")
+    data = opened(made)
+    assert data.classes == ("emu", "9")
+    assert data.category_ids == (3, 7)
+    assert data.train[0].labels.tolist() == [2, 1, 2]
+    assert data.test[0].labels.tolist() == []
+    said = capsys.readouterr().err
+    assert said == f"{made}/data.yaml: val: dropped 1 objects of class 'cat', not in train\n"
+
+
+def test_boxes_are_cut_to_the_image_and_dropped_without_area(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (made / "labels/train/one.txt").write_text(
+        "0 .5 .5 1.5 1.5\n\n0 1.3 .5 .2 .2\n0 .5 .5 0 .2\n0 .5 .5 .2 -.2\n1 0 0 1 1\n"
+        "0 .1 .1 .2 .1 .3 .1\n"
+    )
+    record = opened(made).train[0]
+    assert record.boxes.tolist() == [[0, 0, 48, 40], [0, 0, 24, 20]]
+    assert record.labels.tolist() == [1, 2]
+    assert capsys.readouterr().err == f"{made}/data.yaml: train: dropped 4 boxes without area\n"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpeg", ".JPG", ".bmp", ".webp", ".tif"])
+def test_images_of_other_kinds(made: Path, suffix: str) -> None:
+    image = made / "images" / "train" / "one.jpg"
+    with Image.open(image) as picture:
+        picture.save(image.with_suffix(suffix))
+    if suffix != ".jpg":
+        image.unlink()
+    record = opened(made).train[0]
+    assert record.path.suffix == suffix
+    assert len(record.boxes) == 2
+
+
+# ------------------------------------------------------------------ where images are
+
+
+def test_several_folders_and_those_below(made: Path) -> None:
+    rewrite(made, "train: images/train", "train: [images/train, images/more]")
+    for part in ("images", "labels"):
+        (made / part / "more" / "inner").mkdir(parents=True)
+    shutil.copy(made / "images/train/one.jpg", made / "images/more/inner/four.jpg")
+    shutil.copy(made / "labels/train/one.txt", made / "labels/more/inner/four.txt")
+    (made / "images/more/._four.jpg").write_text("of macOS")
+    (made / "images/more/notes.txt").write_text("of the author")
+    data = opened(made)
+    assert [record.path.stem for record in data.train] == ["one", "two", "four"]
+    assert len(data.train[2].boxes) == 2
+
+
+def test_a_list_of_images(made: Path) -> None:
+    (made / "some.txt").write_text(
+        f"./images/train/two.jpg\n\nimages/val/three.jpg\n{made}/images/train/one.jpg\n"
+    )
+    rewrite(made, "train: images/train", "train: some.txt")
+    data = opened(made)
+    assert [record.path.stem for record in data.train] == ["two", "three", "one"]
+    assert data.train[2].image_id == "images/train/one.jpg"
+    assert [len(record.boxes) for record in data.train] == [0, 1, 2]
+
+
+def test_a_path_elsewhere(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    text = (made / "data.yaml").read_text()
+    for path in ("../yolo", str(made)):
+        (tmp_path / "config" / "data.yaml").write_text(f"path: {path}\n{text}")
+        data = opened(tmp_path / "config")
+        assert [record.image_id for record in data.test] == ["images/val/three.jpg"]
+        assert len(data.train[0].boxes) == 2
+
+
+def test_a_path_of_another_machine(made: Path) -> None:
+    rewrite(made, "train:", "path: /home/someone/datasets/yolo\ntrain:")
+    assert len(opened(made).train[0].boxes) == 2
+
+
+def test_folders_as_roboflow_exports_them(made: Path) -> None:
+    for split in ("train", "val"):
+        (made / split).mkdir()
+        for part in ("images", "labels"):
+            (made / part / split).rename(made / split / part)
+    rewrite(made, "train: images/train", "train: ../train/images")
+    rewrite(made, "val: images/val", "val: ../val/images\ntest: ../test/images")
+    data = opened(made)
+    assert data.train[0].path == made / "train" / "images" / "one.jpg"
+    assert len(data.train[0].boxes) == 2
+    assert [record.path.stem for record in data.test] == ["three"]  # there is no test
+
+
+def test_labels_beside_images(made: Path) -> None:
+    for split in ("train", "val"):
+        (made / split).mkdir()
+        for file in [*(made / "images" / split).iterdir(), *(made / "labels" / split).iterdir()]:
+            file.rename(made / split / file.name)
+        rewrite(made, f"images/{split}", split)
+    assert len(opened(made).train[0].boxes) == 2
+
+
+# ------------------------------------------------------------------ splits
+
+
+def test_splits(make_yolo: Make) -> None:
+    things = {name: [CAT] for name in "abcd"}
+    root = make_yolo(things, {"train": "a", "val": "b", "test": "c", "val_hard": "d"})
+
+    def stems(*splits: str) -> list[str]:
+        data = opened(root, *splits)
+        return [record.path.stem for record in [*data.train, *data.test]]
+
+    assert stems() == ["a", "c"]
+    assert stems("val", "val_hard") == ["b", "d"]
+    with pytest.raises(InputError, match="there is no split 'few' to test on"):
+        opened(root, "train", "few")
+    shutil.rmtree(root / "images" / "test")
+    assert stems() == ["a", "b"]
+    with pytest.raises(InputError, match="images/test: no such folder, nor list of images"):
+        _ = opened(root, "auto", "test").test
+
+
+def test_training_and_testing_on_the_same_images_is_warned_of(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(made, "val: images/val", "val: images/train")
+    data = opened(made)
+    assert "same images, train and val" in capsys.readouterr().err
+    assert [r.image_id for r in data.train] == [r.image_id for r in data.test]
+
+
+# ------------------------------------------------------------------ data.yaml
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "is no list of"),
+        ("text", "is no list of"),
+        ("- 1", "is no list of"),
+        ("names: [a", "not readable as YAML"),
+        ("\x00", "not readable as YAML"),
+        ("names: !!python/object/apply:os.system ['touch hostile']", "not readable as YAML"),
+        ("names: !!python/name:os.system", "not readable as YAML"),
+        ("names: !!bool perhaps", "not readable as YAML"),
+        ("names: !!timestamp x", "not readable as YAML"),
+        ("names: !!int ''", "not readable as YAML"),
+        ("? [1]\n: 2\n? {a: 1}\n: 3", "not readable as YAML"),
+        ("[" * 5000, "not readable as YAML"),
+        ("train: a\nval: b\n", "has no `names:`"),
+        ("names: []", "has no `names:`"),
+        ("names: {}", "has no `names:`"),
+        ("names: 5", "has no `names:`"),
+        ("names: cat", "has no `names:`"),
+        ("names: {a: cat}", "class 'a' is not a number"),
+        ("names: {-1: cat}", "class -1 is not a number"),
+        ("names: {true: cat}", "class True is not a number"),
+        ("names: [yes, no]", "class 0 is True, no name; quote it"),
+        ("names: [null]", "class 0 is None"),
+        ("names: ['  ']", "class 0 is ' '"),
+        ("names: [[a]]", "class 0 is ['a']"),
+        ("names: [a, b, a]", "two classes are 'a'"),
+        ("names: [a, b]\nnc: 3", "nc is 3, but there are 2 names"),
+        ("names: [a]\npath: [b]", "path is ['b']"),
+        ("names: [a]\ntrain: 5", "train is 5"),
+        ("names: [a]\ntrain: []", "train is []"),
+        ("names: [a]\ntrain: [5]", "train is [5]"),
+        ("names: [a]\ntrain: {b: c}", "train is {'b': 'c'}"),
+        ("names: [a]\ntrain: &x [*x]", "train is [[["),
+        ("names: [a]\nkpt_shape: [17, 3]", "keypoints"),
+    ],
+)
+def test_a_faulty_data_yaml(tmp_path: Path, content: str, fault: str) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError) as raised:
+        read_config(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert fault in str(raised.value)
+    assert len(str(raised.value)) < 500
+    assert not Path("hostile").exists()
+
+
+def test_aliases_do_not_multiply(tmp_path: Path) -> None:
+    """A few lines that would be 10^9 strings, were they written out."""
+    levels = "".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10)}]\n" for i in range(1, 10))
+    (tmp_path / "data.yaml").write_text(f"x0: &x0 lol\n{levels}names: *x9\n")
+    with pytest.raises(InputError, match="names: class 0 is"):
+        read_config(tmp_path / "data.yaml")
+
+
+def test_no_splits(made: Path) -> None:
+    rewrite(made, "train: images/train\n", "")
+    with pytest.raises(InputError, match=r"data\.yaml: has val; none of them .* to train on"):
+        opened(made)
+
+
+# ------------------------------------------------------------------ label files
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("0 .5 .5 .1", "4 fields"),
+        ("0 .5 .5 .1 .1 .9", "6 fields"),
+        ("0 .1 .1 .2 .1 .3 .1 .4", "8 fields"),
+        ("0", "1 fields"),
+        ("cat .5 .5 .1 .1", "'cat' is not a number"),
+        ("0 .5 .5 .1 nan", "'nan' is not a number"),
+        ("0 .5 .5 inf .1", "'inf' is not a number"),
+        ("0 .5 .5 1e999 .1", "'1e999' is not a number"),
+        ("0,.5,.5,.1,.1 1 1 1 1", "'0,.5,.5,.1,.1' is not a number"),
+        ("2 .5 .5 .1 .1", "class 2, but data.yaml names 0 to 4"),
+        ("-1 .5 .5 .1 .1", "class -1, but"),
+        ("0.5 .5 .5 .1 .1", "class 0.5, but"),
+        ("5 .5 .5 .1 .1", "class 5, but"),
+        ("0 240 180 50 60", "numbers are not parts"),
+    ],
+)
+def test_a_faulty_line_is_named(tmp_path: Path, line: str, fault: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(f"0 .5 .5 .1 .1\n\n{line}\n")
+    with pytest.raises(InputError) as raised:
+        read_labels(path, NAMES)
+    assert str(raised.value).startswith(f"{path}:3: {fault}")
+
+
+def test_lines_of_all_kinds(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(
+        b"\xef\xbb\xbf4 0.5 0.5 0.2 0.4\r\n  \r\n1.0\t.1 .2 .3 .2 .3 .5\n0 .5 .5 1 1"
+    )
+    emu, dog, cat = read_labels(tmp_path / "a.txt", NAMES)
+    assert (emu.number, dog.number, cat.number) == (4, 1, 0)
+    assert emu.box.tolist() == pytest.approx([0.4, 0.3, 0.6, 0.7])
+    assert dog.box.tolist() == [0.1, 0.2, 0.3, 0.5]
+    assert dog.polygon is not None
+    assert dog.polygon.tolist() == [0.1, 0.2, 0.3, 0.2, 0.3, 0.5]
+    assert emu.polygon is cat.polygon is None
+    (tmp_path / "empty.txt").write_text("")
+    assert read_labels(tmp_path / "empty.txt", NAMES) == []
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 a photograph", b"0 .5 .5 .1 \xe9"])
+def test_no_text(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.txt: "):
+        read_labels(tmp_path / "a.txt", NAMES)
+
+
+# ------------------------------------------------------------------ files that are not there
+
+
+def test_no_labels_at_all(made: Path) -> None:
+    (made / "labels").rename(made / "moved")
+    with pytest.raises(InputError, match="labels/train: no such folder"):
+        _ = opened(made).train
+
+
+def test_no_object_to_learn_from(made: Path) -> None:
+    (made / "labels/train/one.txt").unlink()
+    with pytest.raises(InputError, match=r"data\.yaml: no object in the label files"):
+        _ = opened(made).classes
+
+
+def test_no_image(made: Path) -> None:
+    shutil.rmtree(made / "images" / "train")
+    (made / "images" / "train").mkdir()
+    with pytest.raises(InputError, match=r"data\.yaml: train: holds no image"):
+        _ = opened(made).train
+
+
+def test_a_listed_image_that_is_not_there(made: Path) -> None:
+    (made / "some.txt").write_text("images/train/four.jpg\n")
+    rewrite(made, "train: images/train", "train: some.txt")
+    with pytest.raises(InputError, match=r"some\.txt: lists 'images/train/four\.jpg', which"):
+        _ = opened(made).train
+
+
+def test_an_image_that_is_none(made: Path) -> None:
+    (made / "images/train/two.jpg").write_text("no picture")
+    with pytest.raises(InputError, match=r"two\.jpg: not readable as an image"):
+        _ = opened(made).train
+    (made / "images/train/two.jpg").unlink()
+    (made / "images/train/two.jpg").symlink_to(made / "not fetched.jpg")
+    with pytest.raises(InputError, match=r"two\.jpg: missing"):
+        _ = opened(made).fingerprint, opened(made).train
+
+
+def test_an_image_that_was_turned_since(made: Path) -> None:
+    record = opened(made).train[0]
+    Image.new("RGB", (40, 48)).save(record.path)
+    with pytest.raises(InputError, match=r"one\.jpg: 40x48 pixels"):
+        image_of(record)
+
+
+# ------------------------------------------------------------------ the fingerprint
+
+
+def test_the_fingerprint_changes_with_what_is_read(made: Path) -> None:
+    seen = {opened(made).fingerprint}
+    assert opened(made).fingerprint in seen
+    for file in (
+        "data.yaml",
+        "images/train/two.jpg",
+        "labels/train/one.txt",
+        "images/val/three.jpg",
+    ):
+        os.utime(made / file, ns=(1, 1))
+        seen.add(opened(made).fingerprint)
+    (made / "labels/train/two.txt").write_text("")
+    seen.add(opened(made).fingerprint)
+    assert len(seen) == 6
+    assert opened(made, "val", "train").fingerprint not in seen
+    moved = made.rename(made.parent / "moved")
+    assert opened(moved).fingerprint in seen
+
+
+def test_the_fingerprint_does_not_change_with_what_is_not_read(made: Path) -> None:
+    before = opened(made).fingerprint
+    (made / "README.md").write_text("words")
+    (made / "labels" / "train.cache").write_text("of another program")
+    (made / "labels" / "train" / "one.json").write_text("of another program")
+    assert opened(made).fingerprint == before
