@@ -30,7 +30,7 @@ from stages.writing import write_array
 SHARD = 16  # images
 
 
-@stage(version=2)
+@stage(version=3)
 def train_box_regressors(
     job: Job,
     data: Dataset,

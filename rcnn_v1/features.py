@@ -30,7 +30,7 @@ from stages.writing import hdf5
 SHARD = 8  # images: held in memory until they are written, 36 kB a window for pool5
 
 
-@stage(version=2)
+@stage(version=3)
 def cache_features(
     job: Job,
     data: Dataset,

@@ -90,7 +90,7 @@ def softmax_loss(model: Classifier, batch: dict[str, Any]) -> dict[str, Tensor]:
     return {"classification": F.cross_entropy(model(batch["crops"]).float(), batch["labels"])}
 
 
-@stage(version=2)
+@stage(version=3)
 def fine_tune(
     job: Job,
     data: Dataset,

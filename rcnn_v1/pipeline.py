@@ -99,7 +99,7 @@ def feature_layer(name: Name, wanted: str) -> str:
     return layers[-1] if wanted == "last" else wanted
 
 
-@stage(version=1)
+@stage(version=2)
 def assemble(
     job: Job,
     classes: tuple[str, ...],
@@ -123,7 +123,7 @@ def assemble(
     detector.save(job.folder, description, state, *parts)
 
 
-@stage(version=2)
+@stage(version=3)
 def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> None:
     """Detect in the test split, with the proposals that are cached.
 

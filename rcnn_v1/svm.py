@@ -92,7 +92,7 @@ class ClassSVM:
         return (rows.astype(np.float32) * self.scale) @ self.weights + self.bias
 
 
-@stage(version=1)
+@stage(version=2)
 def train_svms(
     job: Job,
     data: Dataset,
