@@ -7,6 +7,7 @@ DEVICE   ?= auto
 BACKBONE ?=
 WEIGHTS  ?=
 TAG      ?=
+PAPER    ?=
 ARGS     ?=
 PYTHON   ?= python3
 
@@ -16,7 +17,7 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn bench test lint lock clean
+.PHONY: all help rcnn ablations bench test lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn bench  ## every paper on the default data, then the benchmark
@@ -24,13 +25,17 @@ all: rcnn bench  ## every paper on the default data, then the benchmark
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 	@echo 'with: DATA=shapes|voc2007|voc2012|coco|pets|PATH PRESET=small|micro|paper BACKBONE=... WEIGHTS=default|none|drawn|FILE'
-	@echo '      RUNS=runs DEVICE=auto|cpu|cuda TAG=name ARGS="--any.field value"'
+	@echo '      RUNS=runs DEVICE=auto|cpu|cuda TAG=name PAPER=rcnn ARGS="--any.field value"'
 
 rcnn: $(VENV)  ## train and evaluate R-CNN
 	@$(IN) -m rcnn_v1 $(OPTIONS)
 
+ablations: $(VENV)  ## a paper's ablation table, ours beside its own: PAPER=rcnn
+	@test "$(PAPER)" = rcnn || { echo "error: PAPER=$(PAPER): takes rcnn" >&2; exit 2; }
+	@$(IN) -m rcnn_v1 ablations $(OPTIONS)
+
 bench: $(VENV)  ## time every finished detector again and plot speed against mAP
-	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)"
+	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
 test: $(VENV)  ## all tests
 	$(IN) -m pytest -q -n 2 tests

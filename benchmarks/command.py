@@ -11,8 +11,12 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.detectors import Run, find_runs
+from benchmarks.memory import features_memory, mining_memory
 from benchmarks.plot import plot_speed_against_map
+from benchmarks.rates import feature_rate, search_speedup
 from benchmarks.timing import time_run
+from stages.backbones.config import Name
+from stages.data.records import Dataset
 from stages.device import choose_device
 from stages.machine import cores, machine
 from stages.store import Store
@@ -24,6 +28,15 @@ def command(arguments: Sequence[str]) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--images", type=int, default=8, help="test images to time")
+    parser.add_argument(
+        "--rates",
+        nargs="*",
+        default=("squeezenet1_1", "vgg16"),
+        help="networks whose feature rate to hold against the bare network's; none: no rates",
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="also R-CNN's memory (minutes, 4 GiB of disk)"
+    )
     options = parser.parse_args(arguments)
     device = choose_device(options.device)
     store = Store(options.runs / "store", device, cores())
@@ -37,6 +50,16 @@ def command(arguments: Sequence[str]) -> None:
     table.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
     plot_speed_against_map(table, report / "speed_map")
     print(_text(table))
+    if options.rates:
+        data = find_runs(options.runs)[0].data(store)
+        rates = _rates(data, options.rates, device, report)
+        rates.to_csv(report / "rates.csv", index=False, float_format="%.3f")
+        for _, row in rates.iterrows():
+            print(
+                f"{row['what']}: {row['ours']:.1f} of {row['bare']:.1f} {row['unit']}: {row['ratio']:.2f}"
+            )
+    if options.memory:
+        print(_memory(find_runs(options.runs)[0].data(store), device, report))
     print(f"{report / 'benchmark.csv'}\n{report / 'speed_map.png'}")
 
 
@@ -65,6 +88,32 @@ def _row(run: Run, store: Store, device: str, images: int, report: Path) -> dict
         "torch": here["versions"]["torch"],
         "commit": here["commit"],
     }
+
+
+def _rates(data: Dataset, networks: Sequence[Name], device: str, report: Path) -> pd.DataFrame:
+    rows = []
+    for name in networks:
+        print(f"-- feature rate of {name}", file=sys.stderr, flush=True)
+        rate = feature_rate(data, name, device, cores(), report / "scratch")
+        what = f"features with {name}, stage and bare network"
+        rows.append(
+            (what, rate["stage_rate"], rate["bare_rate"], "windows a second", rate["ratio"])
+        )
+    print("-- selective search by one process and by two", file=sys.stderr, flush=True)
+    rate = search_speedup(data)
+    what = "selective search, two processes and one"
+    rows.append((what, rate["two"], rate["one"], "images a second", rate["ratio"]))
+    return pd.DataFrame(rows, columns=["what", "ours", "bare", "unit", "ratio"])
+
+
+def _memory(data: Dataset, device: str, report: Path) -> str:
+    print("-- memory of the features stage and of mining", file=sys.stderr, flush=True)
+    few, many = (features_memory(data, n, device, report / "scratch") for n in (50, 500))
+    mined = mining_memory(data, 3.0, report / "scratch")
+    return (
+        f"features stage, peak: {few:.0f} MiB for 50 images, {many:.0f} MiB for 500: {many / few:.2f}\n"
+        f"mining a cache of 3 GiB, peak: {mined:.0f} MiB"
+    )
 
 
 def _text(table: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""`python -m rcnn_v1`: run the pipeline, then leave what people look at in the run's folder."""
+"""`python -m rcnn_v1 [ablations]`: run, then leave what people look at in the run's folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from stages.run import RunFolder, parse, store_of
 
 def command(arguments: Sequence[str]) -> None:
     """Parse, run, report; a run that is finished already is only reported again."""
+    if arguments[:1] == ["ablations"]:
+        from rcnn_v1.ablations import ablate
+
+        ablate(arguments[1:])
+        return
     options, config = parse("rcnn_v1", Config, PRESETS, arguments)
     store = store_of(options)
     data = load_data(config.data, store)

@@ -1,134 +1,140 @@
-"""R-CNN in pictures: what selective search proposes, what the network sees, what comes out."""
+"""R-CNN in pictures: what is proposed, what the network sees, what is hard, what comes out and errs."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torchvision.ops import box_iou
 
-from rcnn_v1.warp import crop_windows
-from rcnn_v1.windows import training_windows
+from rcnn_v1.hard_negatives import HardNegatives
+from rcnn_v1.window_pictures import hardest_negatives, training_crops
 from stages.data.decode import image_of
 from stages.data.records import Dataset, Record
-from stages.detect import category_ids
 from stages.evaluation.detections_io import load_detections
-from stages.pictures import draw_boxes, sheet
+from stages.evaluation.gallery import (
+    best_detections,
+    commonest,
+    detections_over,
+    objects_of,
+    of_how_many,
+    worst_mistakes,
+)
+from stages.evaluation.mistake_chart import chart
+from stages.evaluation.mistakes import NEAR, find_mistakes
+from stages.pictures import outline, tag
 from stages.proposals.cache import Proposals
+from stages.sheet import Panel, in_rows, sheet
 from stages.store import Artifact, Job, stage
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 IMAGES = 6
+SMALL = 1.6  # inches
 
 
-@stage(version=1)
+@stage(version=2)
 def draw_pictures(
-    job: Job, data: Dataset, proposals: Artifact, detections: Artifact, side: int, context: float
+    job: Job,
+    data: Dataset,
+    proposals: Artifact,
+    hard: Artifact,
+    detections: Artifact,
+    side: int,
+    context: float,
+    top: int | None,
 ) -> None:
-    """Write `proposals.png`, `crops.png` and `detections.png`."""
-    reader = Proposals(proposals.path / "proposals.h5")
-    with_objects = [record for record in data.test if len(record.boxes)]
-    shown = with_objects[:: max(1, len(with_objects) // IMAGES)][:IMAGES] or list(
-        data.test[:IMAGES]
-    )
-    _proposals(job, data, reader, shown)
-    _crops(job, data, reader, side, context)
-    _detections(job, data, detections, shown)
+    """Write a PNG of each of the paper's steps, and of what the detections are worth.
 
-
-def _proposals(job: Job, data: Dataset, reader: Proposals, shown: list[Record]) -> None:
-    """The hundred best-ranked proposals, and over them the objects."""
-    panels = []
-    for record in shown:
-        boxes = reader.of(record, 100)
-
-        def draw(axes: Any, record: Record = record, boxes: np.ndarray = boxes) -> None:
-            for x1, y1, x2, y2 in boxes:
-                axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color="#56B4E9", lw=0.4)
-            draw_boxes(axes, record.boxes, record.labels, data.classes)
-
-        panels.append(
-            (image_of(record), f"{record.image_id}: {len(reader.of(record))} proposals", draw)
-        )
-    sheet(
-        panels,
-        job.folder / "proposals.png",
-        title="Selective search: the 100 best-ranked, and the objects",
-    )
-
-
-def _crops(job: Job, data: Dataset, reader: Proposals, side: int, context: float) -> None:
-    """Warped training windows as fine-tuning sees them: positives above, background below."""
-    records = data.train[:IMAGES]
-    windows = training_windows(records, reader, 500)
-    rng = np.random.default_rng(0)
-    panels = []
-    for positive in (True, False):
-        rows = np.flatnonzero((windows.overlap >= 0.5) == positive)
-        for row in rng.permutation(rows)[:6]:
-            image = image_of(records[windows.image[row]])
-            # Grey stands for the mean that lies outside the image.
-            pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255 - 0.5
-            crop = crop_windows(
-                pixels, torch.from_numpy(windows.boxes[row : row + 1]), side, context
-            )[0]
-            shown = ((crop + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-            name = data.classes[windows.label[row] - 1] if positive else "background"
-            panels.append((shown, f"{name}, IoU {windows.overlap[row]:.2f}", None))
-    if panels:
-        sheet(
-            panels,
-            job.folder / "crops.png",
-            columns=6,
-            title="Warped windows, as the network sees them",
-        )
-
-
-def _detections(job: Job, data: Dataset, detections: Artifact, shown: list[Record]) -> None:
-    """The best detections beside the ground truth (dashed): as many as there are objects, by class."""
-    found = load_detections(detections.path / "detections.json", category_ids(data))
-    threshold = _threshold(data, found)
-    panels = []
-    for record in shown:
-        of_image = found.get(record.image_id)
-        draw: Any = partial(
-            draw_boxes, boxes=record.boxes, labels=record.labels, classes=data.classes, dashed=True
-        )
-        count = 0
-        if of_image is not None:
-            keep = of_image["scores"] >= threshold[of_image["labels"]]
-            count = int(keep.sum())
-            kept = {key: value[keep] for key, value in of_image.items()}
-
-            def draw_both(axes: Any, gt: Any = draw, kept: dict[str, np.ndarray] = kept) -> None:
-                gt(axes)
-                draw_boxes(axes, kept["boxes"], kept["labels"], data.classes, kept["scores"])
-
-            draw = draw_both
-        panels.append(
-            (image_of(record), f"{record.image_id}: {count} of {len(record.boxes)} objects", draw)
-        )
-    sheet(
-        panels,
-        job.folder / "detections.png",
-        title="Detections, and dashed the objects (test split)",
-    )
-
-
-def _threshold(data: Dataset, found: Any) -> np.ndarray:
-    """For each label, the score that leaves as many detections as the training split has objects an image.
-
-    Margins are no probabilities; this shows neither a flood nor nothing, and looks at no test label.
+    Args:
+        hard: of `find_hard_negatives`.
+        side, context: of the warped windows, see `crop_windows`.
+        top: proposals an image that the detector sees.
     """
-    threshold = np.full(len(data.classes) + 1, np.inf)
-    for label in range(1, len(threshold)):
-        per_image = sum(int((r.labels == label).sum()) for r in data.train) / max(
-            len(data.train), 1
-        )
-        scores = np.sort(
-            np.concatenate([d["scores"][d["labels"] == label] for d in found.values()] or [[]])
-        )
-        wanted = round(per_image * len(data.test))
-        if wanted and len(scores):
-            threshold[label] = scores[-min(wanted, len(scores))]
-    return threshold
+    reader = Proposals(proposals.path / "proposals.h5")
+    found = load_detections(detections.path / "detections.json", data.category_ids)
+    mistakes = find_mistakes(data.test, found, len(data.classes))
+    shown = _spread(data.test)
+    trained = commonest(objects_of(data.train, len(data.classes)))
+    tested = commonest(mistakes.objects)
+    some_of_trained = of_how_many(len(trained), len(data.classes))
+    some_of_tested = of_how_many(len(tested), len(data.classes))
+
+    sheet(
+        job.folder / "proposals.png",
+        "Selective search: its 100 best-ranked boxes (thin), the objects (dashed),\n"
+        "and for each object the nearest of all proposals (orange where its IoU is below 0.5)",
+        in_rows([_proposals(record, reader.of(record, top)) for record in shown]),
+    )
+    sheet(
+        job.folder / "crops.png",
+        "Windows warped with their context, as the network sees them (a thin line where each window ends)",
+        training_crops(data, reader, side, context),
+        SMALL,
+    )
+    sheet(
+        job.folder / "hardest_negatives.png",
+        "The hardest negatives: training windows that are not the class, but score highest for it;\n"
+        f"below the score, what they are on{some_of_trained}",
+        hardest_negatives(data, HardNegatives.load(hard.path), trained, side, context),
+        SMALL,
+    )
+    sheet(
+        job.folder / "detections.png",
+        "Detections with their scores (solid), and the objects (dashed), test split",
+        in_rows(detections_over(shown, data, found)),
+    )
+    sheet(
+        job.folder / "best_detections.png",
+        "The highest-scoring correct detections of each class (solid), and the objects (dashed)"
+        f"{some_of_tested}",
+        best_detections(data.test, mistakes, data.classes, tested),
+        SMALL,
+    )
+    sheet(
+        job.folder / "worst_mistakes.png",
+        "The highest-scoring false detections of each kind (solid), and the objects (dashed);\n"
+        "last, the largest objects missed, with the nearest detection of their class",
+        worst_mistakes(data.test, mistakes, data.classes),
+        SMALL,
+    )
+    chart(
+        job.folder / "mistakes_by_kind.png",
+        f"What the best-scoring detections are{some_of_tested}",
+        mistakes,
+        data.classes,
+        tested,
+    )
+
+
+def _spread(records: Sequence[Record]) -> list[Record]:
+    """A few images from all over the split, with objects where there are any."""
+    with_objects = [record for record in records if len(record.boxes)]
+    spread = with_objects[:: max(1, len(with_objects) // IMAGES)][:IMAGES]
+    return spread or list(records[:IMAGES])
+
+
+def _proposals(record: Record, boxes: np.ndarray) -> Panel:
+    iou = box_iou(torch.from_numpy(record.boxes), torch.from_numpy(boxes)).numpy()
+    best = iou.max(axis=1) if len(boxes) else np.zeros(len(record.boxes))
+
+    def draw(axes: Axes) -> None:
+        from matplotlib.collections import LineCollection
+
+        x1, y1, x2, y2 = boxes[:100].T
+        corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])  # [5, 2, n]
+        axes.add_collection(LineCollection(list(corners.transpose(2, 0, 1)), colors="k", lw=0.35))
+        for box in record.boxes:
+            outline(axes, box, "white", dashed=True)
+        for row, overlap in zip(iou, best, strict=True):
+            if overlap >= NEAR:
+                nearest, colour = boxes[row.argmax()], "#56B4E9" if overlap >= 0.5 else "#E69F00"
+                outline(axes, nearest, colour)
+                tag(axes, nearest, f"{overlap:.2f}", colour)
+
+    found = int((best >= 0.5).sum())
+    caption = f"{record.image_id}: {found} of {len(best)} objects among {len(boxes)} proposals"
+    return Panel.of(image_of(record), caption, draw)

@@ -15,6 +15,7 @@ from rcnn_v1.config import Config, DetectionConfig, FeaturesConfig
 from rcnn_v1.detector import Description, load
 from rcnn_v1.features import cache_features
 from rcnn_v1.fine_tune import fine_tune
+from rcnn_v1.hard_negatives import find_hard_negatives
 from rcnn_v1.pictures import draw_pictures
 from rcnn_v1.svm import train_svms
 from stages.backbones.config import Name
@@ -32,20 +33,42 @@ from stages.store import Artifact, Job, Store, stage
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The artifacts a finished run is reported from."""
+class Trained:
+    """What training and testing made."""
 
     data: Dataset
     proposals: Artifact
     training: tuple[Artifact, ...]  # what train time is the sum of
+    features: Artifact
+    svms: Artifact
     model: Artifact
     detections: Artifact
     evaluation: Artifact
+
+
+@dataclass(frozen=True)
+class Finished(Trained):
+    """The artifacts a finished run is reported from."""
+
     pictures: Artifact
 
 
 def run(config: Config, store: Store) -> Finished:
     """Every stage of R-CNN, those already done found in the store."""
+    done, top = train_and_test(config, store), config.top
+    iou = config.svms.negative_iou
+    hard = store.run(
+        find_hard_negatives, done.data, done.proposals, done.features, done.svms, top, iou
+    )
+    side = crop_size(config.backbone.name)
+    pictures = store.run(
+        draw_pictures, done.data, done.proposals, hard, done.detections, side, config.context, top
+    )
+    return Finished(**vars(done), pictures=pictures)
+
+
+def train_and_test(config: Config, store: Store) -> Trained:
+    """From images to the evaluated detections of the test split: figure 1."""
     name, top, context = config.backbone.name, config.top, config.context
     take = dataclasses.replace(config.features, layer=feature_layer(name, config.features.layer))
     data = load_data(config.data, store)
@@ -83,8 +106,7 @@ def run(config: Config, store: Store) -> Finished:
     )
     detections = store.run(detect, data, proposals, model)
     evaluation = store.run(evaluate_detections, data, detections)
-    pictures = store.run(draw_pictures, data, proposals, detections, crop_size(name), context)
-    return Finished(data, proposals, tuple(training), model, detections, evaluation, pictures)
+    return Trained(data, proposals, tuple(training), features, svms, model, detections, evaluation)
 
 
 def feature_layer(name: Name, wanted: str) -> str:

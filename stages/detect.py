@@ -53,8 +53,3 @@ def detect_split(
     for kind, detections in by_kind.items():
         save_detections(job.folder / f"{kind}.json", detections, data.category_ids)
     shutil.rmtree(job.folder / "shards")
-
-
-def category_ids(data: Dataset) -> list[int]:
-    """The data's own number of each class, in the order of `data.classes`."""
-    return list(data.category_ids)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
 
 # Told apart by colour-blind eyes too (Okabe and Ito).
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
+
+TAG = 6.5  # points
 
 
 def colour_of(label: int) -> str:
@@ -29,74 +30,80 @@ def draw_boxes(
     dashed: bool = False,
 ) -> None:
     """Draw boxes [n, 4] xyxy with their names and scores; dashed and nameless for ground truth."""
+    for box, label in zip(boxes, labels, strict=True):
+        outline(axes, box, "white" if dashed else colour_of(int(label)), dashed)
+    if not dashed:
+        # After all outlines, so that none crosses a name.
+        for i, (box, label) in enumerate(zip(boxes, labels, strict=True)):
+            name = short(classes[int(label) - 1], 20)
+            text = name if scores is None else f"{name} {scores[i]:.2f}"
+            tag(axes, box, text, colour_of(int(label)))
+
+
+def outline(axes: Axes, box: np.ndarray, colour: str, dashed: bool = False) -> None:
+    """A box [4] xyxy in a colour, on black, so that it is seen on any image."""
     from matplotlib.patches import Rectangle
 
-    for i, (x1, y1, x2, y2) in enumerate(boxes):
-        colour = "white" if dashed else colour_of(int(labels[i]))
-        # Pixel 0 lies between the continuous 0 and 1, and matplotlib centres it on 0.
-        corner = (x1 - 0.5, y1 - 0.5)
-        style = "--" if dashed else "-"
+    x1, y1, x2, y2 = box
+    for edge, width in (("black", 2.6), (colour, 1.4)):
         axes.add_patch(
             Rectangle(
-                corner,
+                (x1, y1),
                 x2 - x1,
                 y2 - y1,
                 fill=False,
-                edgecolor="black",
-                linewidth=2.4,
-                linestyle=style,
+                edgecolor=edge,
+                linewidth=width,
+                # Black all along, so that the dashes stand out on white too.
+                linestyle=(0, (4, 3)) if dashed and edge == colour else "-",
             )
         )
-        axes.add_patch(
-            Rectangle(
-                corner,
-                x2 - x1,
-                y2 - y1,
-                fill=False,
-                edgecolor=colour,
-                linewidth=1.4,
-                linestyle=style,
-            )
-        )
-        if not dashed:
-            text = classes[int(labels[i]) - 1] + ("" if scores is None else f" {scores[i]:.2f}")
-            axes.text(
-                x1,
-                y1,
-                text,
-                fontsize=6.5,
-                color="black",
-                va="bottom",
-                bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.9},
-            )
 
 
-def sheet(
-    panels: Sequence[tuple[np.ndarray, str, Any]], path: Path, columns: int = 3, title: str = ""
-) -> None:
-    """A PNG of images side by side.
+def tag(axes: Axes, box: np.ndarray, text: str, colour: str) -> None:
+    """Text on the upper edge of a box [4] xyxy, kept inside the image."""
+    from matplotlib.colors import to_rgb
+
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    above = box[1] - top > 0.07 * (bottom - top)
+    to_the_right = box[0] - left < 0.6 * (right - left)
+    dark = np.dot(to_rgb(colour), (0.3, 0.6, 0.1)) < 0.45
+    axes.text(
+        max(box[0], left) if to_the_right else min(box[2], right),
+        max(box[1], top),
+        text,
+        fontsize=TAG,
+        color="white" if dark else "black",
+        va="bottom" if above else "top",
+        ha="left" if to_the_right else "right",
+        clip_on=True,
+        parse_math=False,  # a class's name may have a dollar
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.9},
+    )
+
+
+def neighbourhood(
+    image: np.ndarray, boxes: np.ndarray, margin: float = 0.35
+) -> tuple[np.ndarray, np.ndarray]:
+    """A square part of an image that holds all the boxes, as far as the image reaches.
 
     Args:
-        panels: (uint8 [H, W, 3], caption, a function that draws onto the axes, or None).
-        path: the PNG.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+        image: [H, W, 3].
+        boxes: [n, 4] xyxy, n > 0.
+        margin: around the boxes, on each side, as a part of their longer side.
 
-    rows = -(-len(panels) // columns)
-    height, width = panels[0][0].shape[:2]
-    figure = Figure(figsize=(4 * columns, (4 * height / width + 0.3) * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, (image, caption, draw) in zip(grid.flat, panels, strict=False):
-        axes.imshow(image)
-        axes.set_title(caption, fontsize=8)
-        if draw is not None:
-            draw(axes)
-        axes.set_xlim(-0.5, image.shape[1] - 0.5)
-        axes.set_ylim(image.shape[0] - 0.5, -0.5)
-    if title:
-        figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=110)
+    Returns:
+        a view [h, w, 3] of the image, and float64 [4], what to subtract from boxes in it.
+    """
+    size = np.array([image.shape[1], image.shape[0]])
+    first, last = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    # At least 48 pixels: fewer show nothing but pixels.
+    side = int(np.ceil(max((last - first).max() * (1 + 2 * margin), 48)))
+    corner = np.clip(np.floor((first + last - side) / 2), 0, np.maximum(size - side, 0)).astype(int)
+    x, y = corner
+    return image[y : y + side, x : x + side], np.array([x, y, x, y], np.float64)
+
+
+def short(text: str, letters: int) -> str:
+    """The text, or its beginning."""
+    return text if len(text) <= letters else text[: max(letters - 1, 1)] + "…"

@@ -202,10 +202,12 @@ class RunFolder:
         """Put copies of `files` (folders too), the summary and, last, `metrics.json` into the folder."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name, source in files.items():
-            if source.is_dir():
-                shutil.copytree(source, self.path / name, dirs_exist_ok=True)
-            else:
-                shutil.copyfile(source, self.path / name)
+            # Not copytree, which makes one error of many: a full disk would not be seen in it.
+            inside = [path for path in source.rglob("*") if path.is_file()]
+            for path in inside if source.is_dir() else [source]:
+                target = self.path / name / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
         (self.path / SUMMARY).write_text(summary)
         all_of_it = {**self._identity, **metrics, "files": sorted(files)}
         with replacing(self.path / "metrics.json") as file:

@@ -1,6 +1,6 @@
 """All of a detector's accuracy in one table: VOC's two mAPs with intervals, and COCO's.
 
-Every value is a percentage, 0..100, or null where there is nothing to measure.
+Every value but counts is a percentage, 0..100, or null where there is nothing to measure.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from stages.data.records import Record
 from stages.evaluation.bootstrap import interval, mean_ap, resampled_map
 from stages.evaluation.coco_ap import coco_ap
 from stages.evaluation.detections_io import Detections
+from stages.evaluation.mistakes import find_mistakes, table_of
 from stages.evaluation.voc_ap import ap_11_point, ap_area, match, recall
 
 IOU = 0.5
@@ -33,7 +34,8 @@ def evaluate(
         draws: of the bootstrap, seed 0.
 
     Returns:
-        A dict for JSON. "objects" counts what is to be found: without the difficult and the
+        A dict for JSON. "mistakes" is `mistakes.table_of`, in numbers of them.
+        "objects" counts what is to be found: without the difficult and the
         crowds. A class without any has null for its APs and recall and is left out of
         the means. Intervals are [low, high] of 95 %, over the test images.
 
@@ -60,6 +62,7 @@ def evaluate(
             name: _percent(value)
             for name, value in coco_ap(records, detections, len(classes)).items()
         },
+        "mistakes": table_of(find_mistakes(records, detections, len(classes)), classes),
         "difficult": "neither found nor missed",
         "images": len(records),
         "iou": IOU,

@@ -191,7 +191,7 @@ def _match_image(
     outcome = np.full(len(boxes), FALSE, np.int8)
     if len(gt_boxes) == 0:
         return outcome
-    overlaps = _overlaps(boxes, gt_boxes)
+    overlaps = overlaps_of(boxes, gt_boxes)
     best = overlaps.argmax(axis=1)  # the first of equals, as in the devkit
     close = overlaps.max(axis=1) >= iou
     outcome[close & gt_ignored[best]] = IGNORED
@@ -202,7 +202,7 @@ def _match_image(
     return outcome
 
 
-def _overlaps(boxes: np.ndarray, gt_boxes: np.ndarray) -> np.ndarray:
+def overlaps_of(boxes: np.ndarray, gt_boxes: np.ndarray) -> np.ndarray:
     """IoU, float64 [D, G]; in float64, where an overlap of exactly one half stays one."""
     a = boxes.astype(np.float64)[:, None]
     b = gt_boxes.astype(np.float64)[None]

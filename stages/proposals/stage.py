@@ -44,7 +44,7 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
     missing = unmade(every_shard)
     tasks = [(record, config) for shard in missing for record in records[shard.start : shard.stop]]
     done = len(records) - len(tasks)
-    results = _search_all(tasks, job.workers)
+    results = search_all(tasks, job.workers)
     with tqdm(total=len(records), initial=done, unit="image", desc="selective search") as bar:
         for shard in missing:
             found = []
@@ -106,7 +106,7 @@ def _keep_recall(job: Job, data: Dataset) -> None:
     (job.folder / "recall.json").write_text(json.dumps(recall, indent=1))
 
 
-def _search_all(
+def search_all(
     tasks: list[tuple[Record, SelectiveSearchConfig]], workers: int
 ) -> Iterator[np.ndarray]:
     """`search_record` of each task, in order."""

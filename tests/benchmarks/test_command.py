@@ -22,7 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_finished_run_is_timed_by_part_and_drawn(runs: Path) -> None:
-    command(["--runs", str(runs), "--device", "cpu", "--images", "2"])
+    command(["--runs", str(runs), "--device", "cpu", "--images", "2", "--rates"])
     table = pd.read_csv(runs / "report" / "benchmark.csv")
     assert len(table) == 1
     row = table.iloc[0]

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from stages.data.records import Record
-from stages.detect import SHARD, Detection, category_ids, detect_split
+from stages.detect import SHARD, Detection, detect_split
 from stages.shards import shards
 from stages.store import Job
 
@@ -133,7 +133,3 @@ def dying_at(n: int) -> Callable[[Tensor, Record], dict[str, Detection]]:
         return grey_value(image, record)
 
     return detect
-
-
-def test_categories_are_the_data_s_own(data: Pictures) -> None:
-    assert category_ids(data) == [7, 3]

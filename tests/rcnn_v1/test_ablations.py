@@ -1,0 +1,70 @@
+"""`make ablations PAPER=rcnn` on a `micro` run: which rows there are, and that stages are shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rcnn_v1.ablations import Ablated, rows
+from rcnn_v1.command import command
+from stages.ablation import Claim
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    command(
+        [
+            "ablations",
+            "--preset",
+            "micro",
+            "--runs",
+            str(folder),
+            "--device",
+            "cpu",
+            "--workers",
+            "0",
+        ]
+    )
+    return folder
+
+
+def test_every_layer_tuned_and_not_with_regression_and_without(runs: Path) -> None:
+    table = pd.read_csv(runs / "shapes-micro-tiny" / "ablations-rcnn" / "variants.csv")
+    names = [
+        f"{layer}, {tuned}{moved}"
+        for tuned in ("not fine-tuned", "fine-tuned")
+        for layer in ("pool5", "fc6", "fc7")
+        for moved in ("", ", box regression")
+    ]
+    assert table["variant"].tolist() == names
+    paper = dict(zip(table["variant"], table["paper_map"], strict=True))
+    assert paper["fc7, fine-tuned, box regression"] == 58.5
+    assert paper["pool5, not fine-tuned"] == 44.2
+    assert (runs / "shapes-micro-tiny" / "ablations-rcnn" / "ablations.md").exists()
+
+
+def test_they_share_every_stage_they_can(runs: Path) -> None:
+    made = [path.name.rpartition("-")[0] for path in (runs / "store").iterdir()]
+    assert (
+        made.count("search_selectively") == made.count("pretrain") == made.count("fine_tune") == 1
+    )
+    assert made.count("train_box_regressors") == 2
+    assert made.count("cache_features") == made.count("train_svms") == made.count("detect") == 6
+
+
+def test_the_papers_claims() -> None:
+    tested = [
+        Ablated(layer, tuned, None, Path(layer))  # type: ignore[arg-type]
+        for layer, tuned in (("pool5", False), ("pool5", True), ("fc7", True))
+    ]
+    _, claims = rows(tested)
+    for claim in (
+        Claim("pool5, fine-tuned", "pool5, not fine-tuned"),
+        Claim("fc7, fine-tuned", "pool5, fine-tuned"),
+        Claim("fc7, fine-tuned, box regression", "fc7, fine-tuned"),
+    ):
+        assert claim in claims
+    assert len(claims) == 5
