@@ -53,10 +53,10 @@ def cache_features(
                 for record, image in images:
                     boxes = torch.from_numpy(windows_of(record, reader, top)).to(job.device)
                     parts = [
-                        network.backbone.until(config.layer, pooled).half().cpu()
+                        network.backbone.until(config.layer, pooled).half()
                         for pooled in network.pooled(image.to(job.device), boxes, OFF)
                     ]
-                    features = torch.cat(parts).numpy() if parts else np.zeros((0, 0), np.float16)
+                    features = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float16)
                     if len(features):
                         _append(file, features)
                     offsets.append(offsets[-1] + len(features))

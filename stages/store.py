@@ -16,19 +16,19 @@ manifest. What is promised, and how:
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stages.errors import DamagedError
+from stages.lock import alone
 from stages.machine import machine
 from stages.memory import give_back_freed_memory
 from stages.meter import Meter
@@ -203,19 +203,9 @@ class Store:
             return "its manifest is unreadable"
         return None
 
-    @contextmanager
-    def _lock(self, artifact: Artifact) -> Iterator[None]:
-        path = self.root / "locks" / artifact.path.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(
-                    f"-- {artifact.path.name}: another run is making it; waiting", file=sys.stderr
-                )
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def _lock(self, artifact: Artifact) -> AbstractContextManager[None]:
+        name = artifact.path.name
+        return alone(self.root / "locks" / name, f"{name}: another run is making it")
 
 
 def describe(value: Any) -> Any:

@@ -5,6 +5,7 @@ B objects in a batch, S the side of a crop.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 from typing import Any
@@ -66,7 +67,11 @@ def pretrain(job: Job, name: Name, config: PretrainConfig) -> None:
         return {"classification": F.cross_entropy(scores.float(), batch["labels"])}
 
     batches = ObjectBatches(crops, labels, config.batch, config.sgd.seed)
-    train(job, model, batches, losses_of, config.sgd, label=f"pre-training {name} on drawn objects")
+    # A batch is a slice of an array: workers would only carry it about.
+    here = dataclasses.replace(job, workers=0)
+    train(
+        here, model, batches, losses_of, config.sgd, label=f"pre-training {name} on drawn objects"
+    )
 
     right = 0
     with torch.inference_mode(), autocast(job.device, choose_dtype(config.sgd.dtype, job.device)):

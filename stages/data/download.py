@@ -6,19 +6,18 @@ something has to be fetched: that takes seconds.
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stages.data.pets import arrange_pets
 from stages.data.unpack import unpack
 from stages.errors import InputError, one_line
+from stages.lock import alone
 
 NAMES = ("voc2007", "voc2012", "coco", "pets")
 
@@ -97,7 +96,7 @@ def fetch(
         return root
     aside = downloads / f"{name}.unfinished"
     aside.mkdir(parents=True, exist_ok=True)
-    with _alone(downloads / f"{name}.lock"):
+    with alone(downloads / f"{name}.lock", f"{root}: another run is fetching it"):
         if root.is_dir():  # another run fetched it while we waited
             return root
         files = [_archive(a, aside) for a in (archives or published(name, mirror))]
@@ -153,15 +152,3 @@ def _archive(archive: Archive, folder: Path) -> Path:
         )
     os.replace(part, path)
     return path
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other run holds the lock; the kernel drops it with the process."""
-    with open(lock, "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"-- {lock}: another run is fetching it; waiting", file=sys.stderr, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
