@@ -17,7 +17,7 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn ablations bench test lint lock clean
+.PHONY: all help rcnn ablations bench detect test lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn bench  ## every paper on the default data, then the benchmark
@@ -36,6 +36,10 @@ ablations: $(VENV)  ## a paper's ablation table, ours beside its own: PAPER=rcnn
 
 bench: $(VENV)  ## time every finished detector again and plot speed against mAP
 	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
+
+detect: $(VENV)  ## a finished detector on photographs: MODEL=rcnn IMAGE=photo.jpg
+	@test -n "$(MODEL)" -a -n "$(IMAGE)" || { echo "error: MODEL= and IMAGE= say which" >&2; exit 2; }
+	@$(IN) -m benchmarks detect $(IMAGE) --model "$(MODEL)" --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
 test: $(VENV)  ## all tests
 	$(IN) -m pytest -q -n 2 tests

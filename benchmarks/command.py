@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.detect import detect
 from benchmarks.detectors import Run, find_runs
 from benchmarks.memory import features_memory, mining_memory
 from benchmarks.plot import plot_speed_against_map
@@ -24,6 +25,9 @@ from stages.store import Store
 
 def command(arguments: Sequence[str]) -> None:
     """Find, time, tabulate, plot. Writes `<runs>/report/benchmark.csv` and `speed_map.{png,svg}`."""
+    if arguments[:1] == ["detect"]:
+        detect(arguments[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="auto")

@@ -56,7 +56,9 @@ def cache_features(
                         network.backbone.until(config.layer, pooled).half()
                         for pooled in network.pooled(image.to(job.device), boxes, OFF)
                     ]
-                    features = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float16)
+                    features = (
+                        torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float16)
+                    )
                     if len(features):
                         _append(file, features)
                     offsets.append(offsets[-1] + len(features))

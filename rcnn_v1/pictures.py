@@ -18,12 +18,12 @@ from stages.evaluation.gallery import (
     best_detections,
     commonest,
     detections_over,
-    objects_of,
     of_how_many,
     worst_mistakes,
 )
 from stages.evaluation.mistake_chart import chart
 from stages.evaluation.mistakes import NEAR, find_mistakes
+from stages.evaluation.threshold import objects_of
 from stages.pictures import outline, tag
 from stages.proposals.cache import Proposals
 from stages.sheet import Panel, in_rows, sheet

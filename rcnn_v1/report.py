@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rcnn_v1.config import Config
 from rcnn_v1.pipeline import Finished
+from stages.evaluation.detections_io import load_detections
+from stages.evaluation.threshold import usual_scores
 from stages.report import read_json, result_line, stage_rows, stage_table
 from stages.store import Store
 
@@ -18,6 +22,10 @@ def report(
     regressed = read_json(finished.evaluation.path / "detections.json")
     unregressed = read_json(finished.evaluation.path / "unregressed.json")
     rows = stage_rows(store.used)
+    detections = load_detections(
+        finished.detections.path / "detections.json", finished.data.category_ids
+    )
+    usual = usual_scores(finished.data, detections)
     of_training = {artifact.path.name for artifact in finished.training}
     metrics = {
         "paper": "rcnn",
@@ -25,6 +33,11 @@ def report(
         "classes": finished.data.classes,
         "result": regressed,
         "result_without_box_regression": unregressed,
+        "usual_scores": {
+            name: float(score)
+            for name, score in zip(finished.data.classes, usual, strict=True)
+            if np.isfinite(score)
+        },
         "proposals": read_json(finished.proposals.path / "recall.json"),
         "train_seconds": round(sum(r["seconds"] for r in rows if r["artifact"] in of_training), 3),
         "train_disk_mib": round(

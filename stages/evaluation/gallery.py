@@ -22,6 +22,7 @@ from stages.evaluation.mistakes import (
     Findings,
     Mistakes,
 )
+from stages.evaluation.threshold import usual_scores
 from stages.pictures import draw_boxes, neighbourhood, outline, short
 from stages.sheet import Panel, Row
 
@@ -33,12 +34,6 @@ CLASSES = 10  # more on one sheet are too many to look at
 NAME = 13  # letters of a class's name that a caption has room for
 
 RIGHT, WRONG = "#009E73", "#D55E00"  # Okabe and Ito's green and vermilion
-
-
-def objects_of(records: Sequence[Record], n_classes: int) -> np.ndarray:
-    """int64 [K], how many objects of each class there are."""
-    labels = np.concatenate([np.zeros(0, np.int64), *(record.labels for record in records)])
-    return np.bincount(labels - 1, minlength=n_classes)
 
 
 def commonest(objects: np.ndarray, limit: int = CLASSES) -> list[int]:
@@ -54,17 +49,16 @@ def of_how_many(shown: int, classes: int) -> str:
 def detections_over(records: Sequence[Record], data: Dataset, found: Detections) -> list[Panel]:
     """Some test images, their best-scoring detections solid, their objects dashed.
 
-    Of each class as many as the training split has objects an image: scores need not be
-    probabilities, and this shows neither a flood nor nothing, and looks at no test label.
+    Of each class as many as `usual_scores` leaves.
     """
-    threshold = _threshold(data, found)
+    threshold = usual_scores(data, found)
     panels = []
     for record in records:
         boxes, labels, scores = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0)
         if record.image_id in found:
             of_image = found[record.image_id]
             order = np.argsort(of_image["scores"], kind="stable")  # the best are drawn last
-            order = order[(of_image["scores"] >= threshold[of_image["labels"]])[order]]
+            order = order[(of_image["scores"] >= threshold[of_image["labels"] - 1])[order]]
             boxes, labels, scores = (of_image[key][order] for key in ("boxes", "labels", "scores"))
 
         def draw(
@@ -171,17 +165,3 @@ def _caption(record: Record, findings: Findings, i: int, classes: Sequence[str])
     if kind == LOCALISATION:
         return f"{name} {score}\n{iou}{', a duplicate' if findings.iou[i] >= IOU else ''}"
     return f"{name} {score}\non {short(classes[int(record.labels[gt]) - 1], NAME)}, {iou}"
-
-
-def _threshold(data: Dataset, found: Detections) -> np.ndarray:
-    """float64 [K + 1], by label: the score from which on detections are shown."""
-    threshold = np.full(len(data.classes) + 1, np.inf)
-    per_image = objects_of(data.train, len(data.classes)) / max(len(data.train), 1)
-    for label in range(1, len(threshold)):
-        scores = np.sort(
-            np.concatenate([d["scores"][d["labels"] == label] for d in found.values()] or [[]])
-        )
-        wanted = round(per_image[label - 1] * len(data.test))
-        if wanted and len(scores):
-            threshold[label] = scores[-min(wanted, len(scores))]
-    return threshold

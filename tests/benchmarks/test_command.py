@@ -10,15 +10,7 @@ import pytest
 
 from benchmarks.command import command
 from benchmarks.detectors import find_runs
-from rcnn_v1.command import command as rcnn
 from stages.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    rcnn(["--preset", "micro", "--runs", str(folder), "--device", "cpu", "--workers", "0"])
-    return folder
 
 
 def test_a_finished_run_is_timed_by_part_and_drawn(runs: Path) -> None:

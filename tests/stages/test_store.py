@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from stages import store as store_module
+from stages.errors import DamagedError
 from stages.store import Artifact, Job, Store, describe, digest, stage
+from stages.writing import hdf5
 
 ROOT = Path(__file__).parents[2]
 CALLS: list[tuple[Any, ...]] = []
@@ -449,6 +452,7 @@ DRIVER = r"""
 import json, os, shutil, signal, sys
 from pathlib import Path
 from stages import store as store_module
+from stages.errors import DamagedError
 from stages.shards import shards, unmade
 from stages.store import Store, stage
 from stages.writing import replacing
@@ -727,3 +731,64 @@ def test_who_waits_takes_over_from_who_is_killed(crowd: Crowd) -> None:
 def test_other_work_does_not_wait(crowd: Crowd) -> None:
     assert says(crowd.start()) == "-- shared\n"
     assert Store(crowd.root).run(work).manifest["attempts"] == 1
+
+
+# Damage that is found only in reading ---------------------------------------------------------
+
+
+@stage(version=1)
+def make_cache(job: Job) -> None:
+    CALLS.append(("make_cache",))
+    with hdf5(job.folder / "cache.h5") as file:
+        file.create_dataset("rows", data=np.arange(9_000.0), chunks=(1000,), fletcher32=True)
+
+
+@stage(version=1)
+def add_up(job: Job, cache: Artifact) -> None:
+    path = cache.path / "cache.h5"
+    try:
+        with h5py.File(path) as file:
+            total = file["rows"][:].sum()
+    except OSError as error:
+        raise DamagedError(path, str(error)) from None
+    (job.folder / "sum.txt").write_text(str(total))
+
+
+def test_a_large_cache_found_damaged_as_it_is_read_is_made_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(store_module, "LARGE", 1000)  # bytes: it is not hashed on every run
+    path = store.run(make_cache).path / "cache.h5"
+    whole = path.read_bytes()
+    raw = bytearray(whole)
+    raw[-2000] ^= 1  # in the rows
+    path.write_bytes(raw)
+
+    store.used.clear()
+    result = store.again(lambda: store.run(add_up, store.run(make_cache)))
+    assert float((result.path / "sum.txt").read_text()) == np.arange(9_000.0).sum()
+    assert path.read_bytes() == whole
+    assert CALLS == [("make_cache",)] * 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "making it again" in line]
+    assert len(said) == 1 and said[0].startswith(str(path))
+    assert [a.path.name.partition("-")[0] for a in store.used] == ["make_cache", "add_up"]
+
+
+def test_what_is_damaged_again_or_not_the_stores_is_an_error(store: Store, tmp_path: Path) -> None:
+    def always() -> None:
+        made = store.run(make_cache)
+        raise DamagedError(made.path / "cache.h5", "is always damaged")
+
+    with pytest.raises(DamagedError, match="always damaged"):
+        store.again(always)
+    assert CALLS == [("make_cache",)] * 2
+
+    theirs = tmp_path / "theirs.h5"
+    theirs.write_text("the user's own")
+
+    def not_ours() -> None:
+        raise DamagedError(theirs, "is not readable")
+
+    with pytest.raises(DamagedError, match="not readable"):
+        store.again(not_ours)
+    assert theirs.exists()

@@ -15,7 +15,6 @@ from stages.evaluation.gallery import (
     best_detections,
     commonest,
     detections_over,
-    objects_of,
     of_how_many,
     worst_mistakes,
 )
@@ -95,12 +94,6 @@ def test_commonest():
     assert of_how_many(5, 5) == ""
     assert "10" in of_how_many(10, 80)
     assert "80" in of_how_many(10, 80)
-
-
-def test_objects_of(record):
-    records = [record("a", [A, B], [1, 3]), record("b", []), record("c", [A], [3])]
-    assert objects_of(records, 4).tolist() == [1, 0, 2, 0]
-    assert objects_of([], 2).tolist() == [0, 0]
 
 
 @dataclass
