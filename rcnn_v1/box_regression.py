@@ -129,10 +129,14 @@ def ridge(features: Iterable[np.ndarray], targets: np.ndarray, penalty: float) -
     first = next(parts)
     parts, width = chain([first], parts), first.shape[1]
     if len(targets) <= width:
-        x = np.concatenate(list(parts))
+        x, done = np.empty((len(targets), width), np.float32), 0
+        for part in parts:
+            x[done : done + len(part)] = part
+            done += len(part)
         gram = x @ x.T
         gram.flat[:: len(x) + 1] += penalty
-        return x.T @ cho_solve(cho_factor(gram, overwrite_a=True), targets)  # type: ignore[no-any-return]
+        # Transposed, which is the same, it lies as LAPACK wants it and is solved in place.
+        return x.T @ _solve(gram.T, targets)  # type: ignore[no-any-return]
     gram = np.zeros((width, width), np.float32, order="F")
     gram.flat[:: width + 1] = penalty
     moment, done = np.zeros((width, targets.shape[1]), np.float32), 0
@@ -141,7 +145,13 @@ def ridge(features: Iterable[np.ndarray], targets: np.ndarray, penalty: float) -
         gram = blas.ssyrk(1.0, part.T, beta=1.0, c=gram, overwrite_c=True)
         moment += part.T @ targets[done : done + len(part)]
         done += len(part)
-    return cho_solve(cho_factor(gram, overwrite_a=True), moment)  # type: ignore[no-any-return]
+    return _solve(gram, moment)
+
+
+def _solve(gram: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """A positive definite system; `gram` is used up."""
+    factor = cho_factor(gram, overwrite_a=True, check_finite=False)
+    return cho_solve(factor, targets, check_finite=False)  # type: ignore[no-any-return]
 
 
 def _cache_pool5(
