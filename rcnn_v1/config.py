@@ -157,8 +157,8 @@ PRESETS = {
     "paper": Config(backbone=BackboneConfig(name="alexnet")),
     # Minutes on two cores, with the drawn data and the tiny network.
     "small": Config(
-        data=DataConfig(shapes=ShapesConfig(train=300, test=100)),
-        fine_tune=FineTuneConfig(sgd=SGDConfig(lr=5e-3, iterations=400, lr_steps=(300,))),
+        data=DataConfig(shapes=ShapesConfig(train=260, test=100)),
+        fine_tune=FineTuneConfig(sgd=SGDConfig(lr=5e-3, iterations=320, lr_steps=(240,))),
         # A class has some 130 objects here, where VOC's have several hundred: each must count for
         # more. Chosen with a third of the training split held out.
         svms=SVMConfig(c=1e-2, positive_weight=10.0),

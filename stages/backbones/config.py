@@ -22,11 +22,11 @@ class PretrainConfig:
         seed: of the objects, which come from another stream than any data set's scenes.
     """
 
-    objects: int = 12_000
+    objects: int = 10_000
     held_out: int = 500
     batch: int = 64
     sgd: SGDConfig = field(
-        default_factory=lambda: SGDConfig(lr=0.05, iterations=900, lr_steps=(600, 820), warmup=50)
+        default_factory=lambda: SGDConfig(lr=0.05, iterations=750, lr_steps=(500, 680), warmup=50)
     )
     seed: int = 1
 

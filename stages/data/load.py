@@ -33,7 +33,7 @@ class DataConfig:
     train_split: str = "auto"
     test_split: str = "auto"
     downloads: str = "data"
-    shapes: ShapesConfig = field(default_factory=lambda: ShapesConfig(train=300, test=100))
+    shapes: ShapesConfig = field(default_factory=lambda: ShapesConfig(train=260, test=100))
 
 
 def load_data(config: DataConfig, store: Store) -> Dataset:
