@@ -43,6 +43,7 @@ def mining_memory(data: Dataset, gibibytes: float, scratch: Path) -> float:
 
 
 def _measured(work: Callable[..., None], data: Few, device: str, scratch: Path) -> float:
+    shutil.rmtree(scratch, ignore_errors=True)  # what a killed measurement left
     spawn = multiprocessing.get_context("spawn")
     answer: Any = spawn.SimpleQueue()
     process = spawn.Process(target=_run, args=(work, data, device, scratch, answer))
