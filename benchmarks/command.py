@@ -47,15 +47,17 @@ def command(arguments: Sequence[str]) -> None:
     report = options.runs / "report"
     report.mkdir(parents=True, exist_ok=True)
     rows = []
-    for run in find_runs(options.runs):
+    runs = find_runs(options.runs)
+    for run in runs:
         print(f"-- timing {run.folder}", file=sys.stderr, flush=True)
         rows.append(_row(run, store, device, options.images, report))
     table = pd.DataFrame(rows)
     table.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
     plot_speed_against_map(table, report / "speed_map")
     print(_text(table))
+    if options.rates or options.memory:
+        data = runs[0].data(store)
     if options.rates:
-        data = find_runs(options.runs)[0].data(store)
         rates = _rates(data, options.rates, device, report)
         rates.to_csv(report / "rates.csv", index=False, float_format="%.3f")
         for _, row in rates.iterrows():
@@ -63,7 +65,7 @@ def command(arguments: Sequence[str]) -> None:
                 f"{row['what']}: {row['ours']:.1f} of {row['bare']:.1f} {row['unit']}: {row['ratio']:.2f}"
             )
     if options.memory:
-        print(_memory(find_runs(options.runs)[0].data(store), device, report))
+        print(_memory(data, device, report))
     print(f"{report / 'benchmark.csv'}\n{report / 'speed_map.png'}")
 
 

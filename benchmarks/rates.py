@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from rcnn_v1.config import FeaturesConfig
+from rcnn_v1.config import Config, FeaturesConfig
 from rcnn_v1.extract import WindowNetwork
 from rcnn_v1.features import cache_features
 from stages.backbones.config import Name
@@ -29,7 +29,7 @@ from stages.proposals.selective_search import SelectiveSearchConfig, search
 from stages.proposals.stage import search_all
 from stages.store import Artifact, Job
 
-CONTEXT = 16 / 227
+CONTEXT = Config().context
 REPEATS = 3
 
 

@@ -88,13 +88,21 @@ def crop_size(name: Name) -> int:
 
 def layers_of(name: Name) -> tuple[str, ...]:
     """The layers that features can be taken from, the last one last; without making the weights."""
-    with torch.device("meta"):
-        return (tiny() if name == "tiny" else cut(name, classifier(name))).layers
+    return _shapes_of(name).layers
 
 
 def new_layers_of(name: Name) -> tuple[str, ...]:
     """Those of `layers_of` that no pre-training fills: what comes out of them untrained is noise."""
-    return layers_of(name)[1:] if name == "squeezenet1_1" else ()
+    backbone = _shapes_of(name)
+    return tuple(
+        layer for layer in backbone.layers[1:] if f"head.{layer}.".startswith(backbone.new)
+    )
+
+
+def _shapes_of(name: Name) -> Backbone:
+    """The network without its weights."""
+    with torch.device("meta"):
+        return tiny() if name == "tiny" else cut(name, classifier(name))
 
 
 def tiny() -> Backbone:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stages.backbones.backbone import Backbone, freeze_batch_norm
 from stages.backbones.config import Name
-from stages.backbones.networks import classifier, crop_size, cut, tiny
+from stages.backbones.networks import classifier, crop_size, cut, new_layers_of, tiny
 
 NAMES: tuple[Name, ...] = get_args(Name)
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -173,3 +173,8 @@ def test_tiny_says_the_same_crop_size() -> None:
 def test_only_torchvisions_are_cut() -> None:
     with pytest.raises(ValueError, match="tiny"):
         cut("tiny", nn.Identity())
+
+
+def test_layers_that_no_pre_training_fills() -> None:
+    assert new_layers_of("squeezenet1_1") == ("fc6", "fc7")
+    assert new_layers_of("vgg16") == new_layers_of("resnet18") == new_layers_of("tiny") == ()
