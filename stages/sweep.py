@@ -19,12 +19,12 @@ def sweep(
 
     Args:
         records: all of the split's, which `every` shard counts from 0.
-        workers: processes that decode (0: this one).
+        workers: threads that decode ahead (0: none).
         label: of the progress bar, which starts where an interrupted sweep stopped.
     """
     missing = unmade(every)
     wanted = [record for shard in missing for record in records[shard.start : shard.stop]]
-    images = iter(load_images(wanted, workers))
+    images = load_images(wanted, workers)
     done = len(records) - len(wanted)
 
     with tqdm(total=len(records), initial=done, unit="image", desc=label) as bar:

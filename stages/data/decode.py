@@ -5,13 +5,13 @@ H, W an image's height and width.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from stages.data.opening import open_image
 from stages.data.records import Record
 from stages.errors import InputError, one_line
 
@@ -23,21 +23,18 @@ def decode(path: Path) -> np.ndarray:
         InputError: naming the file, when it is missing, no image, or cut short.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns between its limit and twice it; a decompression bomb is an error here.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith("I;16"):
-                    # Pillow would clip 16 bits to 8, not scale them.
-                    grey = (np.array(upright) >> 8).astype(np.uint8)
-                    return np.repeat(grey[:, :, None], 3, axis=2)
-                if upright.mode in ("I", "F"):
-                    raise ValueError(f"pixels of mode {upright.mode}, whose range is unknown")
-                return np.array(upright.convert("RGB"))
+        with open_image(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                # Pillow would clip 16 bits to 8, not scale them.
+                grey = (np.array(upright) >> 8).astype(np.uint8)
+                return np.repeat(grey[:, :, None], 3, axis=2)
+            if upright.mode in ("I", "F"):
+                raise ValueError(f"pixels of mode {upright.mode}, whose range is unknown")
+            return np.array(upright.convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not readable as an image: {one_line(error)}") from None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from stages.data.opening import open_image
 from stages.errors import InputError, one_line
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose rows are the upright image's columns
@@ -19,16 +19,14 @@ def size_of(path: Path) -> tuple[int, int]:
         InputError: naming the file, when it is missing or has no image's header.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # as `decode`
-            with Image.open(path) as image:
-                # Not PNG's own getexif, which decodes the pixels in search of a tag behind them.
-                orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
-                width, height = image.size
-                if image.format == "TIFF":
-                    orientation = None  # Pillow gives the size of these as they will be turned
+        with open_image(path) as image:
+            # Not PNG's own getexif, which decodes the pixels in search of a tag behind them.
+            orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+            width, height = image.size
+            if image.format == "TIFF":
+                orientation = None  # Pillow gives the size of these as they will be turned
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not readable as an image: {one_line(error)}") from None
     return (height, width) if orientation in TURNED else (width, height)

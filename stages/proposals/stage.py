@@ -21,7 +21,7 @@ from stages.proposals.cache import Proposals, write_proposals
 from stages.proposals.recall import measure_recall, recall_table
 from stages.proposals.selective_search import (
     SelectiveSearchConfig,
-    end_with_parent,
+    prepare_worker,
     search_record,
 )
 from stages.shards import shards, unmade
@@ -117,7 +117,7 @@ def search_all(
     spawn = multiprocessing.get_context("spawn")
     # An executor, not a Pool: when a worker is killed it says so, where a Pool waits for ever.
     with ProcessPoolExecutor(
-        min(workers, len(tasks)), mp_context=spawn, initializer=end_with_parent
+        min(workers, len(tasks)), mp_context=spawn, initializer=prepare_worker
     ) as pool:
         yield from pool.map(search_record, tasks)
 
