@@ -6,27 +6,30 @@ R windows of a class, D values of pool5, K classes.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
 from scipy.linalg import blas, cho_factor, cho_solve
 
 from rcnn_v1.config import BoxRegressionConfig
-from rcnn_v1.extract import WindowNetwork
-from rcnn_v1.windows import Windows, training_windows
+from rcnn_v1.extract import Extractor, WindowNetwork
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights
 from stages.boxes import encode
-from stages.data.records import Dataset
+from stages.data.images import image_tensor
+from stages.data.records import Dataset, Record
 from stages.proposals.cache import Proposals
+from stages.proposals.windows import Windows, training_windows
 from stages.shards import Shard, shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
 from stages.sweep import sweep
 from stages.writing import write_array
 
+T = TypeVar("T")
 SHARD = 16  # images
 
 
@@ -47,12 +50,25 @@ def train_box_regressors(
     network gives it to the offsets of `stages.boxes.decode`. pool5 of the windows lies on disk
     meanwhile, so that their number does not matter.
     """
+    network = WindowNetwork.load(name, weights, job.device, config.dtype, context, config.batch)
+    fit_regressors(job, data, proposals, top, network, config, image_tensor)
+
+
+def fit_regressors(
+    job: Job,
+    data: Dataset,
+    proposals: Artifact,
+    top: int | None,
+    network: Extractor[T],
+    config: BoxRegressionConfig,
+    load: Callable[[Record], T],
+) -> None:
+    """`train_box_regressors` from any network's pooled maps; `load`: what it looks at for a record."""
     windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
     chosen = choose_windows(windows, len(data.classes), config)
-    network = WindowNetwork.load(name, weights, job.device, config.dtype, context, config.batch)
-    size = network.backbone.channels * network.backbone.roi_size**2
+    size = network.pooled_size
     every = shards(job.folder / "pool5", len(data.train), SHARD, ".npy")
-    _cache_pool5(job, data, windows, chosen, network, every)
+    _cache_pool5(job, data, windows, chosen, network, every, load)
 
     norm = _mean_norm(every, size)
     scale = np.float32(config.norm / max(norm, 1e-12))
@@ -159,20 +175,21 @@ def _cache_pool5(
     data: Dataset,
     windows: Windows,
     chosen: np.ndarray,
-    network: WindowNetwork,
+    network: Extractor[T],
     every: list[Shard],
+    load: Callable[[Record], T],
 ) -> None:
     """float16 [., D] of each shard's chosen windows, in their order, into the shard's file."""
-    size = network.backbone.channels * network.backbone.roi_size**2
+    size = network.pooled_size
     bounds = np.searchsorted(windows.image[chosen], np.arange(len(data.train) + 1))
     with torch.inference_mode():
-        for shard, images in sweep(data.train, every, job.workers, "pool5 for box regression"):
+        for shard, looks in sweep(data.train, every, job.workers, "pool5 for box regression", load):
             rows = [np.zeros((0, size), np.float16)]
-            for index, (_, image) in enumerate(images, start=shard.start):
+            for index, (_, look) in enumerate(looks, start=shard.start):
                 boxes = windows.boxes[chosen[bounds[index] : bounds[index + 1]]]
                 if len(boxes):
                     on_device = torch.from_numpy(boxes).to(job.device)
-                    for pooled in network.pooled(image.to(job.device), on_device, OFF):
+                    for pooled in network.pooled(look, on_device, OFF):
                         rows.append(pooled.flatten(1).half().cpu().numpy())
             write_array(shard.path, np.concatenate(rows))
 

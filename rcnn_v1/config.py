@@ -82,7 +82,7 @@ class SVMConfig:
     easy_score: float = -1.2
     retrain_after: int = 2000
     tolerance: float = 1e-3
-    mined_bytes: int = 900 * 2**20
+    mined_bytes: int = 800 * 2**20
     seed: int = 0
 
 

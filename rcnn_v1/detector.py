@@ -16,7 +16,6 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from rcnn_v1.config import DetectionConfig
 from rcnn_v1.extract import WindowNetwork
@@ -27,6 +26,7 @@ from stages.device import DType, choose_dtype
 from stages.errors import InputError, one_line
 from stages.proposals.selective_search import SelectiveSearchConfig, search
 from stages.stopwatch import OFF, Stopwatch
+from stages.suppress import suppress
 from stages.writing import replacing
 
 
@@ -112,12 +112,12 @@ class RCNN(nn.Module):
     def score(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Every window's SVM scores, [R, K], and its box moved by each class's regressor, [R, K, 4]."""
         device = self.network.device
-        image, boxes = image.to(device), boxes.to(device)
+        boxes = boxes.to(device)
         classes = len(self.classes)
         scores, offsets = [boxes.new_zeros(0, classes)], [boxes.new_zeros(0, classes, 4)]
         for pooled in self.network.pooled(image, boxes, self.watch):
             with self.watch("head"):
-                features = self.backbone.until(self.description.layer, pooled)
+                features = self.network.until(self.description.layer, pooled)
             with self.watch("SVMs and boxes"):
                 # Both were learnt from half-precision features, and are computed in single.
                 scores.append(features.half().float() @ self.svm_weights.T + self.svm_bias)
@@ -135,15 +135,8 @@ class RCNN(nn.Module):
             scores: [R, K]; boxes: [R, K, 4], already clipped.
         """
         with self.watch("NMS"):
-            best, rows = scores.topk(min(self.description.detection.per_class, len(scores)), dim=0)
-            labels = torch.arange(1, scores.shape[1] + 1, device=scores.device).expand_as(best)
-            chosen = boxes[rows, labels - 1].reshape(-1, 4)
-            best, labels = best.flatten(), labels.flatten()
-            # A regressor may have shrunk a box to nothing.
-            real = (chosen[:, 2] > chosen[:, 0]) & (chosen[:, 3] > chosen[:, 1])
-            chosen, best, labels = chosen[real], best[real], labels[real]
-            keep = batched_nms(chosen, best, labels, self.description.detection.nms_iou)
-            return {"boxes": chosen[keep], "labels": labels[keep], "scores": best[keep]}
+            limits = self.description.detection
+            return suppress(scores, boxes, limits.per_class, limits.nms_iou)
 
 
 def save(

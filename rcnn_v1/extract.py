@@ -6,6 +6,7 @@ R windows, C channels and S side of the pooled map.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,32 @@ from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.device import DType, choose_dtype
 from stages.stopwatch import Stopwatch
+
+Look = TypeVar("Look", contravariant=True)
+
+
+class Extractor(Protocol[Look]):
+    """What turns windows of an image into features: R-CNN's way below, SPPnet's in its folder.
+
+    Attributes:
+        backbone: holds its parameters.
+        device: that it works on.
+        pooled_size: P, the values of a window's pooled map.
+    """
+
+    backbone: Backbone
+    device: str
+
+    @property
+    def pooled_size(self) -> int: ...
+
+    def pooled(self, look: Look, boxes: Tensor, watch: Stopwatch) -> Iterator[Tensor]:
+        """Each batch of windows' pooled maps, [R, ...]; `look`: the image, or what was made of it."""
+        ...
+
+    def until(self, layer: str, pooled: Tensor) -> Tensor:
+        """The features [R, D] of pooled maps, up to and including the named layer."""
+        ...
 
 
 class WindowNetwork:
@@ -50,15 +77,23 @@ class WindowNetwork:
         backbone = build_backbone(name, weights)
         return WindowNetwork(backbone, device, choose_dtype(dtype, device), context, batch)
 
+    @property
+    def pooled_size(self) -> int:
+        return self.backbone.channels * self.backbone.roi_size**2
+
+    def until(self, layer: str, pooled: Tensor) -> Tensor:
+        """See `Backbone.until`."""
+        return self.backbone.until(layer, pooled)
+
     def pooled(self, image: Tensor, boxes: Tensor, watch: Stopwatch) -> Iterator[Tensor]:
         """Each batch of windows' pool5 map, [R, C, S, S].
 
         Args:
-            image: [3, H, W], uint8 or float in [0, 1], on the device.
+            image: [3, H, W], uint8 or float in [0, 1].
             boxes: float [R, 4], on the device.
         """
         with watch("warp"):
-            normalised = self.backbone.normalise(image)
+            normalised = self.backbone.normalise(image.to(self.device))
         for part in boxes.split(self.batch) if len(boxes) else ():
             with watch("warp"):
                 crops = crop_windows(normalised, part, self.backbone.crop_size, self.context)

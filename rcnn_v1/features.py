@@ -5,28 +5,31 @@ M windows of a shard's images together, D features of a window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 import numpy as np
 import torch
 
 from rcnn_v1.config import FeaturesConfig
-from rcnn_v1.extract import WindowNetwork
-from rcnn_v1.windows import windows_of
+from rcnn_v1.extract import Extractor, WindowNetwork
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights
-from stages.data.records import Dataset
+from stages.data.images import image_tensor
+from stages.data.records import Dataset, Record
 from stages.errors import DamagedError, one_line
 from stages.proposals.cache import Proposals
+from stages.proposals.windows import windows_of
 from stages.shards import shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
 from stages.sweep import sweep
 from stages.writing import hdf5
 
+T = TypeVar("T")
 SHARD = 8  # images: held in memory until they are written, 36 kB a window for pool5
 
 
@@ -42,27 +45,41 @@ def cache_features(
     config: FeaturesConfig,
 ) -> None:
     """Features of every window of the training split. Writes `features/*.h5`; read by `FeatureCache`."""
-    records = data.train
-    reader = Proposals(proposals.path / "proposals.h5")
     network = WindowNetwork.load(name, weights, job.device, config.dtype, context, config.batch)
+    write_features(job, data.train, proposals, top, network, config.layer, image_tensor)
+
+
+@torch.inference_mode()
+def write_features(
+    job: Job,
+    records: Sequence[Record],
+    proposals: Artifact,
+    top: int | None,
+    network: Extractor[T],
+    layer: str,
+    load: Callable[[Record], T],
+) -> None:
+    """Each record's windows through `network`, up to `layer`, into `features/*.h5`.
+
+    Args:
+        load: what the network looks at for a record.
+    """
+    reader = Proposals(proposals.path / "proposals.h5")
     every = shards(job.folder / "features", len(records), SHARD, ".h5")
-    with torch.inference_mode():
-        for shard, images in sweep(records, every, job.workers, "features"):
-            with hdf5(shard.path) as file:
-                offsets = [0]
-                for record, image in images:
-                    boxes = torch.from_numpy(windows_of(record, reader, top)).to(job.device)
-                    parts = [
-                        network.backbone.until(config.layer, pooled).half()
-                        for pooled in network.pooled(image.to(job.device), boxes, OFF)
-                    ]
-                    features = (
-                        torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float16)
-                    )
-                    if len(features):
-                        _append(file, features)
-                    offsets.append(offsets[-1] + len(features))
-                file["offsets"] = np.array(offsets, np.int64)
+    for shard, looks in sweep(records, every, job.workers, "features", load):
+        with hdf5(shard.path) as file:
+            offsets = [0]
+            for record, look in looks:
+                boxes = torch.from_numpy(windows_of(record, reader, top)).to(job.device)
+                parts = [
+                    network.until(layer, pooled).half()
+                    for pooled in network.pooled(look, boxes, OFF)
+                ]
+                features = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float16)
+                if len(features):
+                    _append(file, features)
+                offsets.append(offsets[-1] + len(features))
+            file["offsets"] = np.array(offsets, np.int64)
 
 
 def _append(file: h5py.File, features: np.ndarray) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from rcnn_v1.config import FineTuneConfig
 from rcnn_v1.warp import crop_windows, surroundings
-from rcnn_v1.windows import Windows, training_windows
 from stages.backbones.backbone import Backbone, freeze_batch_norm, normalise
 from stages.backbones.classifier import Classifier
 from stages.backbones.config import Name
@@ -24,6 +23,7 @@ from stages.data.decode import ImageCache
 from stages.data.records import Dataset, Record
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
+from stages.proposals.windows import Windows, training_windows
 from stages.store import Artifact, Job, stage
 from stages.training.loop import train
 from stages.writing import replacing

@@ -12,9 +12,9 @@ import numpy as np
 
 from rcnn_v1.features import FeatureCache
 from rcnn_v1.svm import negatives_of
-from rcnn_v1.windows import windows_of
 from stages.data.records import Dataset
 from stages.proposals.cache import Proposals
+from stages.proposals.windows import windows_of
 from stages.store import Artifact, Job, stage
 
 KEPT = 6  # n

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from rcnn_v1.config import SVMConfig
 from rcnn_v1.features import FeatureCache
-from rcnn_v1.windows import windows_of
 from stages.data.records import Dataset, Record
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
+from stages.proposals.windows import windows_of
 from stages.store import Artifact, Job, stage
 
 

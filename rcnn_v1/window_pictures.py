@@ -11,13 +11,13 @@ from torchvision.ops import box_iou
 
 from rcnn_v1.hard_negatives import HardNegatives
 from rcnn_v1.warp import crop_windows
-from rcnn_v1.windows import training_windows
 from stages.data.decode import image_of
 from stages.data.records import Dataset, Record
 from stages.evaluation.gallery import NAME
 from stages.evaluation.mistakes import NEAR
 from stages.pictures import short
 from stages.proposals.cache import Proposals
+from stages.proposals.windows import training_windows
 from stages.sheet import Panel, Row
 
 if TYPE_CHECKING:

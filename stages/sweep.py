@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from torch import Tensor
 from tqdm import tqdm
 
-from stages.data.images import load_images
+from stages.ahead import ahead
+from stages.data.images import image_tensor
 from stages.data.records import Record
 from stages.shards import Shard, unmade
 
+T = TypeVar("T")
+
 
 def sweep(
-    records: Sequence[Record], every: list[Shard], workers: int, label: str
-) -> Iterator[tuple[Shard, Iterator[tuple[Record, Tensor]]]]:
-    """Each unmade shard with its images, (record, uint8 [3, H, W]); those are to be used up in turn.
+    records: Sequence[Record],
+    every: list[Shard],
+    workers: int,
+    label: str,
+    load: Callable[[Record], T] = image_tensor,  # type: ignore[assignment]
+) -> Iterator[tuple[Shard, Iterator[tuple[Record, T]]]]:
+    """Each unmade shard with its images, (record, what `load` makes of it), to be used up in turn.
 
     Args:
         records: all of the split's, which `every` shard counts from 0.
-        workers: threads that decode ahead (0: none).
+        workers: threads that load ahead (0: none).
         label: of the progress bar, which starts where an interrupted sweep stopped.
+        load: by default the image itself, uint8 [3, H, W].
     """
     missing = unmade(every)
     wanted = [record for shard in missing for record in records[shard.start : shard.stop]]
-    images = load_images(wanted, workers)
+    loaded = ahead(load, wanted, workers)
     done = len(records) - len(wanted)
 
     with tqdm(total=len(records), initial=done, unit="image", desc=label) as bar:
 
-        def of_shard(shard: Shard) -> Iterator[tuple[Record, Tensor]]:
+        def of_shard(shard: Shard) -> Iterator[tuple[Record, T]]:
             for record in records[shard.start : shard.stop]:
-                image, _ = next(images)
-                yield record, image
+                yield record, next(loaded)
                 bar.update()
 
         for shard in missing:

@@ -5,9 +5,7 @@ H, W an image's height and width; N objects in it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stages.ahead import ahead
 from stages.data.decode import image_of
 from stages.data.opening import open_image
 from stages.data.records import Record
@@ -61,27 +60,10 @@ def masks_of(record: Record) -> Tensor:
 
 
 def load_images(records: Sequence[Record], workers: int) -> Iterator[tuple[Tensor, Target]]:
-    """Each record once, in order, as (uint8 [3, H, W], target).
-
-    Threads, not processes: decoding releases Python's lock, and forking a process that holds a
-    network made the network's own pass a quarter slower (the kernel splits its large pages to
-    copy them on write).
-
-    Args:
-        workers: threads that decode ahead (0: none).
-    """
-    if workers == 0:
-        yield from map(_load, records)
-        return
-    ahead: deque[Future[tuple[Tensor, Target]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for record in records:
-            ahead.append(pool.submit(_load, record))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    """Each record once, in order, as (uint8 [3, H, W], target); see `ahead`."""
+    return ahead(lambda record: (image_tensor(record), target_of(record)), records, workers)
 
 
-def _load(record: Record) -> tuple[Tensor, Target]:
-    return torch.from_numpy(image_of(record)).permute(2, 0, 1), target_of(record)
+def image_tensor(record: Record) -> Tensor:
+    """The record's image, uint8 [3, H, W]; see `image_of`."""
+    return torch.from_numpy(image_of(record)).permute(2, 0, 1)

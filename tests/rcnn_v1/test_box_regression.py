@@ -16,10 +16,10 @@ from torchvision.ops import box_iou
 from rcnn_v1.box_regression import choose_windows, fit, train_box_regressors
 from rcnn_v1.config import BoxRegressionConfig
 from rcnn_v1.extract import WindowNetwork
-from rcnn_v1.windows import Windows, training_windows
 from stages.backbones.weights import Weights, build_backbone
 from stages.boxes import decode
 from stages.data.decode import image_of
+from stages.proposals.windows import Windows, training_windows
 from stages.stopwatch import OFF
 from stages.store import Job
 

@@ -15,11 +15,11 @@ from rcnn_v1.config import FeaturesConfig
 from rcnn_v1.features import SHARD, FeatureCache, cache_features
 from rcnn_v1.pipeline import feature_layer
 from rcnn_v1.warp import crop_windows
-from rcnn_v1.windows import windows_of
 from stages.backbones.backbone import Backbone
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.decode import image_of
 from stages.errors import InputError
+from stages.proposals.windows import windows_of
 from stages.shards import shards
 from stages.store import Job
 

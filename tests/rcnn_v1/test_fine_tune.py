@@ -16,13 +16,13 @@ import torch
 from rcnn_v1.config import FineTuneConfig
 from rcnn_v1.fine_tune import WindowBatches, fine_tune, softmax_loss
 from rcnn_v1.warp import crop_windows
-from rcnn_v1.windows import Windows, training_windows
 from stages.backbones.backbone import Backbone
 from stages.backbones.classifier import Classifier
 from stages.backbones.networks import tiny
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.decode import image_of
 from stages.errors import InputError
+from stages.proposals.windows import Windows, training_windows
 from stages.store import Job
 from stages.training.sgd import SGDConfig
 

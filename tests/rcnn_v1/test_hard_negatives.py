@@ -12,7 +12,7 @@ import pytest
 
 from rcnn_v1.hard_negatives import KEPT, HardNegatives, find_hard_negatives
 from rcnn_v1.svm import negatives_of
-from rcnn_v1.windows import windows_of
+from stages.proposals.windows import windows_of
 from stages.store import Artifact, Job
 
 Make = Callable[..., Any]

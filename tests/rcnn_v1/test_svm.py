@@ -13,8 +13,8 @@ import pytest
 
 from rcnn_v1.config import SVMConfig
 from rcnn_v1.svm import ClassSVM, mined_capacity, negatives_of, train_svms
-from rcnn_v1.windows import windows_of
 from stages.errors import InputError
+from stages.proposals.windows import windows_of
 from stages.store import Artifact, Job
 
 Make = Callable[..., Any]

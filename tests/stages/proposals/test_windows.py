@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rcnn_v1.windows import training_windows, windows_of
+from stages.proposals.windows import training_windows, windows_of
 
 LEFT, RIGHT = [0, 0, 10, 10], [20, 20, 40, 40]
 Make = Callable[..., Any]

@@ -1,0 +1,34 @@
+"""From scored boxes to detections, as the first four papers do it.
+
+R boxes, K classes, n detections.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+
+def suppress(scores: Tensor, boxes: Tensor, per_class: int, nms_iou: float) -> dict[str, Tensor]:
+    """The best of each class, then greedy suppression: all classes in one batched NMS.
+
+    Args:
+        scores: [R, K].
+        boxes: [R, K, 4] xyxy, a box for each class, already clipped.
+        per_class: how many of a class are kept before suppression.
+        nms_iou: of two boxes of a class that overlap more than this, the better-scoring stays.
+
+    Returns:
+        `boxes` [n, 4], `labels` int64 [n] from 1, `scores` [n], best first. Boxes without area,
+        which a regressor may have shrunk, are left out.
+    """
+    best, rows = scores.topk(min(per_class, len(scores)), dim=0)
+    labels = torch.arange(1, scores.shape[1] + 1, device=scores.device).expand_as(best)
+    chosen = boxes[rows, labels - 1].reshape(-1, 4)
+    best, labels = best.flatten(), labels.flatten()
+    keep = batched_nms(chosen, best, labels, nms_iou)
+    chosen, labels, best = chosen[keep], labels[keep], best[keep]
+    # Left out only now: one without area suppresses nothing, and on a GPU each choice of rows waits.
+    real = (chosen[:, 2] > chosen[:, 0]) & (chosen[:, 3] > chosen[:, 1])
+    return {"boxes": chosen[real], "labels": labels[real], "scores": best[real]}
