@@ -26,6 +26,7 @@ from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, training_windows
 from stages.store import Artifact, Job, stage
 from stages.training.loop import train
+from stages.training.sgd import Rates
 from stages.writing import replacing
 
 
@@ -35,6 +36,8 @@ class WindowBatches:
     All positives of all classes are alike likely; objects are rare, so they are drawn apart
     from the background (section 2.3: "we bias the sampling towards positive windows").
     """
+
+    threads = False  # a hundred small warps a batch keep Python busy
 
     def __init__(
         self,
@@ -109,8 +112,7 @@ def fine_tune(
     batches = WindowBatches(data.train, windows, config, backbone, context)
     model = Classifier(backbone, len(data.classes) + 1)
     new = ("scores.", *(f"backbone.{prefix}" for prefix in backbone.new))
-    train(
-        job, model, batches, softmax_loss, config.sgd, new, config.new_layer_factor, "fine-tuning"
-    )
+    rates = Rates(new, config.new_layer_factor)
+    train(job, model, batches, softmax_loss, config.sgd, rates, "fine-tuning")
     with replacing(job.folder / "weights.pt") as file:
         torch.save(backbone.cpu().state_dict(), file)

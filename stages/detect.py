@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from stages.data.images import image_tensor
 from stages.data.records import Dataset, Record
 from stages.evaluation.detections_io import save_detections
 from stages.shards import shards
@@ -34,7 +35,7 @@ def detect_split(
     """
     records = data.test
     every = shards(job.folder / "shards", len(records), SHARD, ".npz")
-    for shard, images in sweep(records, every, job.workers, "detection"):
+    for shard, images in sweep(records, every, job.workers, "detection", image_tensor):
         arrays: dict[str, np.ndarray] = {}
         for index, (record, image) in enumerate(images, start=shard.start):
             for kind, found in detect(image, record).items():

@@ -1,13 +1,69 @@
-"""What a finished run says of itself: `metrics.json`'s stages, and a few lines on the screen."""
+"""What a finished run says of itself: `metrics.json`, and a few lines on the screen."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from stages.data.records import Dataset
+from stages.evaluation.detections_io import load_detections
+from stages.evaluation.threshold import usual_scores
 from stages.store import Artifact
+
+
+def metrics_of(
+    paper: str,
+    backbone: str,
+    data: Dataset,
+    evaluations: Mapping[str, Path],
+    detections: Path,
+    proposals: Artifact,
+    training: Sequence[Artifact],
+    used: Sequence[Artifact],
+) -> dict[str, Any]:
+    """`metrics.json`'s content, as all papers have it.
+
+    Args:
+        paper: its short name: "rcnn".
+        backbone: its name.
+        evaluations: files of `evaluate_detections` by their key: "result", and what else the
+            paper compares ("result_without_box_regression").
+        detections: the `detections.json` that `make detect`'s thresholds are read off.
+        proposals: of selective search.
+        training: what train time and disk are the sums of; those not in `used` count nothing.
+        used: every stage of the run, in order: `Store.used`.
+
+    Returns:
+        A dict for JSON: "paper", "backbone", "classes", the keys of `evaluations`;
+        "usual_scores" {class: score}, without the classes that have none; "proposals", their
+        recall; "train_seconds", "train_disk_mib" (MiB); "stages", see `stage_rows`.
+
+    Raises:
+        InputError: as `load_detections`.
+    """
+    rows = stage_rows(used)
+    names = {artifact.path.name for artifact in training}
+    trained = [row for row in rows if row["artifact"] in names]
+    usual = usual_scores(data, load_detections(detections, data.category_ids))
+    return {
+        "paper": paper,
+        "backbone": backbone,
+        "classes": data.classes,
+        **{name: read_json(path) for name, path in evaluations.items()},
+        "usual_scores": {
+            name: float(score)
+            for name, score in zip(data.classes, usual, strict=True)
+            if np.isfinite(score)
+        },
+        "proposals": read_json(proposals.path / "recall.json"),
+        "train_seconds": round(sum(row["seconds"] for row in trained), 3),
+        "train_disk_mib": round(sum(row["disk_mib"] for row in trained), 2),
+        "stages": rows,
+    }
 
 
 def stage_rows(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from stages.ahead import ahead
-from stages.data.images import image_tensor
 from stages.data.records import Record
 from stages.shards import Shard, unmade
 
@@ -20,7 +19,7 @@ def sweep(
     every: list[Shard],
     workers: int,
     label: str,
-    load: Callable[[Record], T] = image_tensor,  # type: ignore[assignment]
+    load: Callable[[Record], T],
 ) -> Iterator[tuple[Shard, Iterator[tuple[Record, T]]]]:
     """Each unmade shard with its images, (record, what `load` makes of it), to be used up in turn.
 
@@ -28,7 +27,7 @@ def sweep(
         records: all of the split's, which `every` shard counts from 0.
         workers: threads that load ahead (0: none).
         label: of the progress bar, which starts where an interrupted sweep stopped.
-        load: by default the image itself, uint8 [3, H, W].
+        load: `stages.data.images.image_tensor`, say; called in the threads.
     """
     missing = unmade(every)
     wanted = [record for shard in missing for record in records[shard.start : shard.stop]]

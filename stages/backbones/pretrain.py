@@ -30,6 +30,8 @@ CHUNK = 250  # objects drawn by one call of a worker
 class ObjectBatches:
     """Batch s: B drawn objects chosen and mirrored by (seed, s)."""
 
+    threads = False
+
     def __init__(self, crops: np.ndarray, labels: np.ndarray, batch: int, seed: int) -> None:
         self.crops, self.labels, self.batch, self.seed = crops, labels, batch, seed
 

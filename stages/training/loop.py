@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,38 +20,34 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from stages.ahead import ahead
 from stages.device import autocast, choose_dtype
 from stages.errors import InputError, one_line
 from stages.store import Job
-from stages.training.sgd import SGDConfig, make_sgd, set_lr
+from stages.training.sgd import Rates, SGDConfig, make_sgd, set_lr
 from stages.writing import replacing
 
+EVEN = Rates()
 LOG_EVERY = 20  # iterations between looks at the losses: each look waits for the device
 
 
 class Batches(Protocol):
-    """Batch s of a training, for any s, drawn from (seed, s) alone."""
+    """Batch s of a training, for any s, drawn from (seed, s) alone.
+
+    Attributes:
+        threads: whether making a batch leaves Python's lock alone most of the time, as decoding does:
+            it is then made ahead in threads, otherwise in processes.
+    """
+
+    threads: bool
 
     def __getitem__(self, iteration: int) -> dict[str, Any]:
-        """Tensors by name, and `image_ids`: the list of the images they are from."""
+        """Tensors by name, or lists of them, and `image_ids`: the images they are from."""
         ...
 
 
 class TrainingDivergedError(InputError):
     """A loss, a gradient or a weight was no longer finite. The last good checkpoint is kept."""
-
-
-class _Stream(TorchDataset[dict[str, Any]]):
-    """The batches from `first` on, as DataLoader wants them."""
-
-    def __init__(self, batches: Batches, first: int, end: int) -> None:
-        self.batches, self.first, self.end = batches, first, end
-
-    def __len__(self) -> int:
-        return self.end - self.first
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.batches[self.first + index]
 
 
 def train(
@@ -60,8 +56,7 @@ def train(
     batches: Batches,
     losses_of: Callable[[Any, dict[str, Any]], dict[str, Tensor]],
     config: SGDConfig,
-    faster: tuple[str, ...] = (),
-    factor: float = 1.0,
+    rates: Rates = EVEN,
     label: str = "training",
 ) -> None:
     """Train `model` in place, on `job.device`.
@@ -72,7 +67,7 @@ def train(
     Args:
         batches: see `Batches`.
         losses_of: (model, batch on the device) -> scalar losses by name; their sum is minimised.
-        faster, factor: see `make_sgd`.
+        rates: of some parameters apart.
 
     Raises:
         TrainingDivergedError: naming the first iteration whose loss or gradient was not finite,
@@ -82,17 +77,11 @@ def train(
     dtype = choose_dtype(config.dtype, device)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
-    optimiser = make_sgd(model, config, faster, factor)
+    optimiser = make_sgd(model, config, rates)
     checkpoint, log = folder / "checkpoint.pt", _Log(folder)
     first = _resume(checkpoint, model, optimiser, device)
     log.start(first)
-    stream = DataLoader(
-        _Stream(batches, first, config.iterations),
-        batch_size=None,
-        num_workers=job.workers,
-        prefetch_factor=4 if job.workers else None,
-        pin_memory=device == "cuda",
-    )
+    stream = _stream(batches, first, config.iterations, job)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     pending: list[tuple[int, float, Tensor]] = []
     ids: list[Sequence[Any]] = []
@@ -100,10 +89,7 @@ def train(
     saved_at = looked_at = time.monotonic()
     with tqdm(total=config.iterations, initial=first, unit="it", desc=label) as bar:
         for iteration, batch in enumerate(stream, start=first):
-            moved = {
-                key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-                for key, value in batch.items()
-            }
+            moved = {key: _to(value, device) for key, value in batch.items()}
             # Dropout too is a function of (seed, s). The generator takes 32 bits; the prime keeps
             # neighbouring seeds apart.
             torch.manual_seed((config.seed * 1_000_003 + iteration) % 2**32)
@@ -146,6 +132,44 @@ def train(
     log.close()
     checkpoint.unlink(missing_ok=True)
     model.eval()
+
+
+class _Stream(TorchDataset[dict[str, Any]]):
+    """The batches from `first` on, as DataLoader wants them."""
+
+    def __init__(self, batches: Batches, first: int, end: int) -> None:
+        self.batches, self.first, self.end = batches, first, end
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.batches[self.first + index]
+
+
+def _stream(batches: Batches, first: int, end: int, job: Job) -> Iterator[dict[str, Any]]:
+    if batches.threads:
+        return ahead(batches.__getitem__, range(first, end), job.workers)
+    return iter(
+        DataLoader(
+            _Stream(batches, first, end),
+            batch_size=None,
+            num_workers=job.workers,
+            prefetch_factor=4 if job.workers else None,
+            pin_memory=job.device == "cuda",
+        )
+    )
+
+
+def _to(value: Any, device: str) -> Any:
+    """Tensors, also those in lists and dictionaries, on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _to(inner, device) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_to(inner, device) for inner in value]
+    return value
 
 
 class _Log:

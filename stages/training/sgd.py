@@ -39,24 +39,40 @@ class SGDConfig:
         return lr * min(1.0, (iteration + 1) / self.warmup) if self.warmup else lr
 
 
-def make_sgd(
-    model: nn.Module, config: SGDConfig, faster: tuple[str, ...] = (), factor: float = 1.0
-) -> torch.optim.SGD:
-    """SGD over the parameters that learn.
+@dataclass(frozen=True)
+class Rates:
+    """Which parameters learn at another rate than the others.
 
-    Args:
-        faster: prefixes of parameters that learn at `factor` times the rate: new layers.
+    Attributes:
+        faster: prefixes of the names of parameters that learn at `factor` times the rate: new layers.
+        bias: factor of biases, and of other vectors such as a normalisation's (Fast R-CNN, section
+            2.3: 2; R-CNN says nothing).
+        bias_decay: whether biases decay too (released Fast R-CNN: not).
     """
-    learning = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    fast = [p for name, p in learning if name.startswith(faster)] if faster else []
-    slow = [p for name, p in learning if not (faster and name.startswith(faster))]
-    groups = [
-        {"params": params, "factor": factor_of}
-        for params, factor_of in ((slow, 1.0), (fast, factor))
-        if params
-    ]
+
+    faster: tuple[str, ...] = ()
+    factor: float = 1.0
+    bias: float = 1.0
+    bias_decay: bool = True
+
+
+def make_sgd(model: nn.Module, config: SGDConfig, rates: Rates) -> torch.optim.SGD:
+    """SGD over the parameters that learn, in groups of the same rate and decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = rates.factor if name.startswith(rates.faster) else 1.0
+            decay = config.weight_decay
+            if parameter.ndim < 2:
+                factor, decay = factor * rates.bias, decay if rates.bias_decay else 0.0
+            groups.setdefault((factor, decay), []).append(parameter)
     return torch.optim.SGD(
-        groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        [
+            {"params": params, "factor": factor, "weight_decay": decay}
+            for (factor, decay), params in groups.items()
+        ],
+        lr=config.lr,
+        momentum=config.momentum,
     )
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from stages.errors import InputError
 from stages.store import Job
 from stages.training.loop import LOG_EVERY, TrainingDivergedError, train
-from stages.training.sgd import SGDConfig
+from stages.training.sgd import Rates, SGDConfig
 
 ROOT = Path(__file__).parents[3]
 ITERATIONS = 30  # more than a look at the losses apart
@@ -59,6 +59,8 @@ class Batches:
         before: called with the iteration whose batch is about to be made.
         poisoned: iterations with a NaN among their pixels.
     """
+
+    threads = False
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     net = make_net()
     job = Job(folder, workers=workers, checkpoint_seconds=seconds)
-    train(job, net, batches or Batches(), losses_of, config, NEW, FACTOR)
+    train(job, net, batches or Batches(), losses_of, config, Rates(NEW, FACTOR))
     return net
 
 
@@ -323,7 +325,7 @@ def test_what_was_drawn_before_does_not_shape_the_result(
 ) -> None:
     net = make_net()
     torch.manual_seed(12345)
-    train(Job(tmp_path), net, Batches(), losses_of, CONFIG, NEW, FACTOR)
+    train(Job(tmp_path), net, Batches(), losses_of, CONFIG, Rates(NEW, FACTOR))
     assert_same_weights(net, whole[1])
 
 
@@ -359,7 +361,7 @@ def test_new_layers_learn_faster(tmp_path: Path) -> None:
         folder = tmp_path / str(factor)
         folder.mkdir()
         net = make_net()
-        train(Job(folder), net, Batches(), losses_of, config, NEW, factor)
+        train(Job(folder), net, Batches(), losses_of, config, Rates(NEW, factor))
         nets.append(net.state_dict())
     start = make_net().state_dict()
     slow, fast = nets[0]["scores.weight"], nets[1]["scores.weight"]

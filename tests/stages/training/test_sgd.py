@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from stages.training.sgd import SGDConfig, make_sgd, set_lr
+from stages.training.sgd import Rates, SGDConfig, make_sgd, set_lr
 
 
 class Net(nn.Module):
@@ -83,7 +83,7 @@ def test_the_rate_is_positive_and_only_rises_while_warming_up(
 
 def test_new_layers_are_a_group_of_their_own() -> None:
     net = Net()
-    optimiser = make_sgd(net, SGDConfig(lr=0.1, iterations=1), ("scores.",), 10.0)
+    optimiser = make_sgd(net, SGDConfig(lr=0.1, iterations=1), Rates(("scores.",), 10.0))
     assert names_by_factor(net, optimiser) == {
         1.0: {"second.weight", "second.bias", "scorescale"},
         10.0: {"scores.weight", "scores.bias"},
@@ -92,19 +92,19 @@ def test_new_layers_are_a_group_of_their_own() -> None:
 
 def test_without_new_layers_there_is_one_group() -> None:
     net = Net()
-    optimiser = make_sgd(net, SGDConfig(lr=0.1, iterations=1))
+    optimiser = make_sgd(net, SGDConfig(lr=0.1, iterations=1), Rates())
     assert list(names_by_factor(net, optimiser)) == [1.0]
     assert len(optimiser.param_groups[0]["params"]) == 5
 
 
 def test_where_all_is_new_there_is_one_group() -> None:
     net = nn.ModuleDict({"scores": nn.Linear(2, 2)})
-    optimiser = make_sgd(net, SGDConfig(lr=0.1, iterations=1), ("scores.",), 10.0)
+    optimiser = make_sgd(net, SGDConfig(lr=0.1, iterations=1), Rates(("scores.",), 10.0))
     assert names_by_factor(net, optimiser) == {10.0: {"scores.weight", "scores.bias"}}
 
 
 def test_setting_the_rate_keeps_each_groups_factor() -> None:
-    optimiser = make_sgd(Net(), SGDConfig(lr=0.1, iterations=1), ("scores.",), 10.0)
+    optimiser = make_sgd(Net(), SGDConfig(lr=0.1, iterations=1), Rates(("scores.",), 10.0))
     for lr in (0.5, 0.02):
         set_lr(optimiser, lr)
         assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([lr, 10 * lr])
@@ -112,8 +112,8 @@ def test_setting_the_rate_keeps_each_groups_factor() -> None:
 
 def test_the_factor_survives_saving() -> None:
     config = SGDConfig(lr=0.1, iterations=1)
-    state = make_sgd(Net(), config, ("scores.",), 10.0).state_dict()
-    other = make_sgd(Net(), config, ("scores.",), 10.0)
+    state = make_sgd(Net(), config, Rates(("scores.",), 10.0)).state_dict()
+    other = make_sgd(Net(), config, Rates(("scores.",), 10.0))
     other.load_state_dict(state)
     set_lr(other, 1.0)
     assert [group["lr"] for group in other.param_groups] == [1, 10]
@@ -123,7 +123,7 @@ def test_a_new_layer_moves_its_factor_as_far() -> None:
     net = Net()
     config = SGDConfig(lr=0.1, iterations=1, momentum=0.0, weight_decay=0.0)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    optimiser = make_sgd(net, config, ("scores.",), 10.0)
+    optimiser = make_sgd(net, config, Rates(("scores.",), 10.0))
     set_lr(optimiser, config.lr_at(0))
     for p in net.parameters():
         p.grad = torch.ones_like(p)
@@ -140,7 +140,7 @@ def test_momentum_and_weight_decay_by_hand() -> None:
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 2.0)
     config = SGDConfig(lr=0.5, iterations=2, momentum=0.9, weight_decay=0.1)
-    optimiser = make_sgd(net, config)
+    optimiser = make_sgd(net, config, Rates())
     weight, velocity = 2.0, 0.0
     for gradient in (1.0, -3.0):
         net.weight.grad = torch.tensor([[gradient]])
