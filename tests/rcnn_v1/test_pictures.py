@@ -70,13 +70,13 @@ def test_all_are_there_and_the_same_again(toy: Any, tmp_path: Path) -> None:
         assert np.array_equal(first[name], second[name]), name
 
 
-@pytest.mark.parametrize("lacking", ["objects", "detections", "proposals", "negatives", "all"])
+@pytest.mark.parametrize("lacking", ["objects", "proposals", "negatives", "all"])
 def test_without(toy_of: Make, tmp_path: Path, lacking: str) -> None:
     bare = lacking == "all"
     objects = [] if bare or lacking == "objects" else [LEFT, RIGHT]
     proposals = [] if bare or lacking == "proposals" else [LEFT, FAR]
     data = toy_of([objects] * 2, [[1, 2][: len(objects)]] * 2, [proposals] * 2)
-    found = {} if bare or lacking == "detections" else {"000": detected((LEFT, 1, 2.0))}
+    found = {} if bare else {"000": detected((LEFT, 1, 2.0))}
     draw(tmp_path / "drawn", data, found, hard=0 if bare or lacking == "negatives" else 2)
 
 
