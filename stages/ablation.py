@@ -25,19 +25,26 @@ class Variant:
         name: what makes it different.
         detections: its `detections.json`, of the test split.
         paper: the paper's mAP in per cent, on the paper's data; None if it has no such row.
+        seconds: for an image, without its proposals, where speed is what is compared.
     """
 
     name: str
     detections: Path
     paper: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper's table says by two of its rows: `better` is above `worse`."""
+    """What the paper's table says by two of its rows: `better` is above `worse`.
+
+    Attributes:
+        paper: by how much, where it is of another network than the rows' own figures.
+    """
 
     better: str
     worse: str
+    paper: float | None = None
 
 
 def compare(
@@ -46,7 +53,7 @@ def compare(
     """Every variant's mAP (VOC07, 11-point) with its interval, and every claim's difference.
 
     Returns:
-        a row a variant: `variant`, `map`, `low`, `high`, `area_map`, `paper_map`; and a row a
+        a row a variant: `variant`, `map`, `low`, `high`, `area_map`, `paper_map`, `seconds`; and a row a
         claim: `better`, `worse`, `difference`, `low`, `high`, `paper_difference`, `verdict`.
         All in per cent; intervals are of 95 %, those of differences over the same draws of images.
     """
@@ -64,6 +71,7 @@ def compare(
                 "high": 100 * high,
                 "area_map": 100 * mean_ap(of_variant, "area"),
                 "paper_map": variant.paper,
+                "seconds": variant.seconds,
             }
         )
     papers = {variant.name: variant.paper for variant in variants}
@@ -80,13 +88,15 @@ def compare(
                 "difference": 100 * ours.difference,
                 "low": 100 * ours.low,
                 "high": 100 * ours.high,
-                "paper_difference": (
-                    None if theirs[0] is None or theirs[1] is None else theirs[0] - theirs[1]
-                ),
+                "paper_difference": claim.paper or _difference(*theirs),
                 "verdict": verdict,
             }
         )
     return pd.DataFrame(rows), pd.DataFrame(differences)
+
+
+def _difference(better: float | None, worse: float | None) -> float | None:
+    return None if better is None or worse is None else better - worse
 
 
 def write_tables(
@@ -97,12 +107,17 @@ def write_tables(
     Args:
         note: of what the paper's figures are.
     """
-    lines = [f"# {title}", "", note, "", "| | mAP (VOC07) | 95 % interval | area | paper |"]
-    lines.append("|---|---|---|---|---|")
+    timed = variants["seconds"].notna().any()
+    lines = [f"# {title}", "", note, ""]
+    lines.append(
+        f"| | mAP (VOC07) | 95 % interval | area | paper |{' s an image |' if timed else ''}"
+    )
+    lines.append(f"|---|---|---|---|---|{'---|' if timed else ''}")
     for _, row in variants.iterrows():
+        seconds = f" {_or_dash(row['seconds'], '.3f')} |" if timed else ""
         lines.append(
             f"| {row['variant']} | {row['map']:.1f} | {row['low']:.1f} – {row['high']:.1f} "
-            f"| {row['area_map']:.1f} | {_or_dash(row['paper_map'], '.1f')} |"
+            f"| {row['area_map']:.1f} | {_or_dash(row['paper_map'], '.1f')} |{seconds}"
         )
     lines += ["", "| | difference | 95 % interval, paired | paper | |", "|---|---|---|---|---|"]
     for _, row in claims.iterrows():

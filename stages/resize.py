@@ -25,7 +25,8 @@ class Batch:
     Attributes:
         pixels: float [N, 3, H', W'], normalised; beyond each image 0, the mean colour.
         sizes: each image's height and width in the frame.
-        ratios: float32 [N, 4], what a box in an image's own pixels is multiplied by.
+        ratios: float32 [N, 4], what a box in an image's own pixels is multiplied by; on the CPU, where
+            it is known without waiting for a GPU.
     """
 
     pixels: Tensor
@@ -67,4 +68,4 @@ def resize(
     batch = scaled[0].new_zeros(len(scaled), 3, *frame)
     for i, pixels in enumerate(scaled):
         batch[i, :, : pixels.shape[1], : pixels.shape[2]] = pixels
-    return Batch(batch, sizes, torch.tensor(ratios, device=batch.device))
+    return Batch(batch, sizes, torch.tensor(ratios))

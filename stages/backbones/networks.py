@@ -86,6 +86,24 @@ def crop_size(name: Name) -> int:
     return 64 if name == "tiny" else 224
 
 
+def early_layers_of(name: Name) -> tuple[str, ...]:
+    """Prefixes of the trunk's parameters that stay as they were pre-trained (Fast R-CNN, section 4.5).
+
+    Edges and colours are the same for any task, and learning them costs most: the paper's conv1 of
+    AlexNet, conv1 and conv2 of VGG16; elsewhere what sees a quarter of the resolution or more.
+    """
+    layers: dict[Name, tuple[int | str, ...]] = {
+        "tiny": (0,),
+        "alexnet": (0,),
+        "vgg16": (0, 2, 5, 7),
+        "squeezenet1_1": (0, 3, 4),
+        "mobilenet_v2": (0, 1, 2, 3),
+        "resnet18": ("conv1", "bn1", "layer1"),
+        "resnet50": ("conv1", "bn1", "layer1"),
+    }
+    return tuple(f"trunk.{layer}." for layer in layers[name])
+
+
 def layers_of(name: Name) -> tuple[str, ...]:
     """The layers that features can be taken from, the last one last; without making the weights."""
     return _shapes_of(name).layers
@@ -97,6 +115,16 @@ def new_layers_of(name: Name) -> tuple[str, ...]:
     return tuple(
         layer for layer in backbone.layers[1:] if f"head.{layer}.".startswith(backbone.new)
     )
+
+
+def fc_sizes_of(name: Name) -> dict[str, int]:
+    """How many singular values each fully connected layer of the head has, by its name."""
+    head = _shapes_of(name).head.named_children()
+    return {
+        layer: min(module[0].weight.shape)
+        for layer, module in head
+        if isinstance(module, nn.Sequential) and isinstance(module[0], nn.Linear)
+    }
 
 
 def _shapes_of(name: Name) -> Backbone:

@@ -56,7 +56,7 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
 
     every = [boxes for shard in every_shard for boxes in _load_shard(shard.path)]
     write_proposals(job.folder / "proposals.h5", records, every)
-    _keep_recall(job, data)
+    keep_recall(job, data)
     shutil.rmtree(folder)
 
 
@@ -93,10 +93,10 @@ def import_proposals(job: Job, data: Dataset, source: ProposalFile) -> None:
     given = Proposals(source.path)
     records = [*data.train, *data.test]
     write_proposals(job.folder / "proposals.h5", records, [given.of(record) for record in records])
-    _keep_recall(job, data)
+    keep_recall(job, data)
 
 
-def _keep_recall(job: Job, data: Dataset) -> None:
+def keep_recall(job: Job, data: Dataset) -> None:
     """Measure the proposals just written; print, and write `recall.json`."""
     proposals = Proposals(job.folder / "proposals.h5")
     recall = {}

@@ -1,0 +1,212 @@
+"""`make ablations PAPER=fast`: what each of Fast R-CNN's choices is worth (sections 4.4 to 5.5).
+
+Every row is one change to the run that `make fast` makes; what a row does not change it shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from fast_rcnn.config import FIVE_SCALES, PRESETS, Config, SVDConfig
+from fast_rcnn.dense import propose_densely
+from fast_rcnn.detector import load
+from fast_rcnn.pipeline import (
+    Trained,
+    decompose,
+    detect,
+    test_otherwise,
+    train_and_test,
+    train_on,
+)
+from fast_rcnn.svm_head import cache_fast_features, detect_by_svms
+from rcnn_v1.config import SVMConfig
+from rcnn_v1.svm import train_svms
+from stages.ablation import Claim, Variant, compare, keep_description, write_tables
+from stages.backbones.config import Name
+from stages.backbones.networks import fc_sizes_of, layers_of
+from stages.data.images import image_tensor
+from stages.data.records import Dataset
+from stages.proposals.cache import Proposals
+from stages.run import parse, store_of
+from stages.store import Artifact, Store, describe
+
+NOTE = (
+    "The paper's figures: CaffeNet (its model S) on VOC 2007, those of a difference VGG16's where they "
+    "are given for it alone; another network on other images: its order and its differences are to "
+    "be compared, not its values. Proposals' time is not in the seconds."
+)
+FULL = "multi-task, softmax, one scale (the paper's choice)"
+TIMED = 8  # test images
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant that was tested, and the model to time, if speed is its point."""
+
+    name: str
+    detections: Path
+    paper: float | None = None
+    model: Artifact | None = None
+    proposals: Artifact | None = None
+
+
+def ablate(arguments: Sequence[str]) -> None:
+    """Run every variant, print the tables, leave them in the runs' folder.
+
+    Args:
+        arguments: the options of `python -m fast_rcnn`, and `--rows test`: only those that need no
+            other training than the run's own.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--rows", choices=("all", "test"), default="all")
+    chosen, rest = parser.parse_known_args(list(arguments))
+    options, config = parse("fast_rcnn ablations", Config, PRESETS, rest)
+    store = store_of(options)
+
+    def run() -> tuple[Dataset, list[Row], list[Claim]]:
+        base = train_and_test(config, store)
+        rows, claims = test_time_rows(config, base, store)
+        if chosen.rows == "all":
+            more, further = trained_rows(config, base, store)
+            rows, claims = [*rows, *more], [*claims, *further]
+        return base.data, rows, claims
+
+    data, rows, claims = store.again(run)
+    seconds = time_rows(data, rows, options.device)
+    variants = [Variant(row.name, row.detections, row.paper, seconds.get(row.name)) for row in rows]
+    name = f"{data.name}-{options.preset}-{config.backbone.name}"
+    folder = options.runs / name / f"ablations-fast{f'-{options.tag}' if options.tag else ''}"
+    title = f"Fast R-CNN's ablations: {name}"
+    text = write_tables(folder, title, NOTE, *compare(data, variants, claims))
+    keep_description(folder, describe(config))
+    print(f"{text}\n{folder}")
+
+
+def test_time_rows(config: Config, base: Trained, store: Store) -> tuple[list[Row], list[Claim]]:
+    """Changes to the finished detector: SVD, scales, proposals, SVMs."""
+    name, found = config.backbone.name, base.detections.path
+    rows = [
+        Row(FULL, found / "detections.json", 57.1, base.model, base.proposals),
+        Row("tested without box regression", found / "unregressed.json", 53.3),
+    ]
+    claims = [Claim(FULL, "tested without box regression")]
+
+    def again(label: str, model: Artifact, proposals: Artifact, paper: float | None = None) -> None:
+        detections = store.run(detect, base.data, proposals, model)
+        rows.append(Row(label, detections.path / "detections.json", paper, model, proposals))
+
+    scale, top = config.scale, config.top
+    if "fc6" in layers_of(name):
+        for fc6, fc7, paper in ((1 / 4, 1 / 16, 56.5), (1 / 16, 1 / 16, None)):
+            svd = SVDConfig(*ranks(name, fc6, fc7))
+            label = f"truncated SVD, fc6 {svd.fc6}, fc7 {svd.fc7}"
+            again(label, store.run(decompose, base.model, svd), base.proposals, paper)
+            claims.append(Claim(FULL, label))
+    five = store.run(test_otherwise, base.model, top, *five_scales(config))
+    again("five scales at test only", five, base.proposals)
+    claims.append(Claim("five scales at test only", FULL))
+    for fewer in (100, 300, 1000):
+        if top is None or fewer < top:
+            label = f"{fewer} proposals at test"
+            model = store.run(test_otherwise, base.model, fewer, scale.test, scale.longest)
+            again(label, model, base.proposals)
+            claims.append(Claim(FULL, label))
+    smallest = min(min(r.width, r.height) for r in base.data.test) / 12
+    dense = store.run(propose_densely, base.data, smallest, 0.33, 7)
+    model = store.run(test_otherwise, base.model, None, scale.test, scale.longest)
+    again("dense boxes at test instead of selective search's", model, dense)
+    claims.append(Claim(FULL, "dense boxes at test instead of selective search's"))
+    if "fc7" in layers_of(name):
+        features = store.run(
+            cache_fast_features, base.data, base.proposals, base.model, config.top, "fc7"
+        )
+        svms = store.run(train_svms, base.data, base.proposals, features, config.top, SVMConfig())
+        by_svms = store.run(detect_by_svms, base.data, base.proposals, base.model, svms, "fc7")
+        rows.append(Row("SVMs instead of the softmax", by_svms.path / "detections.json", 56.3))
+        claims.append(Claim(FULL, "SVMs instead of the softmax"))
+    return rows, claims
+
+
+def trained_rows(config: Config, base: Trained, store: Store) -> tuple[list[Row], list[Claim]]:
+    """Changes to the training: its loss, the layers that learn, scales, proposals."""
+    rows: list[Row] = []
+    claims: list[Claim] = []
+
+    def other(label: str, paper: float | None, **changes: Any) -> Trained:
+        tested_config = dataclasses.replace(config, **changes)
+        tested = train_and_test(tested_config, store)
+        learnt = tested_config.loss.box_weight > 0
+        kind = "detections.json" if learnt else "unregressed.json"
+        rows.append(Row(label, tested.detections.path / kind, paper))
+        return tested
+
+    plain = "lambda = 0: classification alone"
+    alone = other(plain, 52.2, loss=dataclasses.replace(config.loss, box_weight=0.0))
+    claims.append(Claim("tested without box regression", plain))
+    stagewise = "stage-wise: the box layer afterwards"
+    learn = dataclasses.replace(config.train, learn="boxes")
+    model = train_on(
+        dataclasses.replace(config, train=learn), base.data, base.proposals, store, alone.model
+    )
+    detections = store.run(detect, base.data, base.proposals, model)
+    rows.append(Row(stagewise, detections.path / "detections.json", 54.6))
+    claims += [Claim(stagewise, plain), Claim(FULL, stagewise)]
+    other("L2 instead of smooth L1", None, loss=dataclasses.replace(config.loss, box="l2"))
+    claims.append(Claim(FULL, "L2 instead of smooth L1"))
+    head, every = "only the fc layers learn", "all layers learn"
+    other(head, None, train=dataclasses.replace(config.train, learn="head"))
+    other(every, None, train=dataclasses.replace(config.train, learn="all"))
+    claims += [Claim(FULL, head, 66.9 - 61.4), Claim(every, FULL, 67.2 - 66.9)]
+    scales, longest = five_scales(config)
+    five = dataclasses.replace(config.scale, train=scales, test=scales, longest=longest)
+    other("five scales", 58.4, scale=five)
+    claims.append(Claim("five scales", FULL))
+    for top in (100, 300):
+        label = f"trained and tested with {top} proposals"
+        other(label, None, top=top)
+        claims.append(Claim(FULL, label))
+    return rows, claims
+
+
+def five_scales(config: Config) -> tuple[tuple[int, ...], int]:
+    """SPPnet's five, to the run's own scale as they are to 600; and the longer side, twice as long."""
+    own = config.scale.test[0]
+    return tuple(round(scale * own / 600) for scale in FIVE_SCALES), 2 * config.scale.longest
+
+
+def ranks(name: Name, fc6: float, fc7: float) -> tuple[int, int]:
+    """Singular values kept of fc6 and fc7, as parts of all (the paper: 1024 and 256 of 4096)."""
+    sizes = fc_sizes_of(name)
+    return max(1, round(sizes["fc6"] * fc6)), max(1, round(sizes["fc7"] * fc7))
+
+
+def time_rows(data: Dataset, rows: Sequence[Row], device: str) -> dict[str, float]:
+    """Seconds an image from decoded pixels to boxes, proposals given: medians, the models taking turns."""
+    timed = [row for row in rows if row.model is not None]
+    step = max(1, len(data.test) // TIMED)
+    records = data.test[::step][:TIMED]
+    images = [image_tensor(record) for record in records]
+    seconds: dict[str, list[float]] = {row.name: [] for row in timed}
+    for turn in range(ROUNDS + 1):  # the first is to warm up
+        for row in timed:
+            assert row.model is not None
+            assert row.proposals is not None
+            fast = load(row.model.path / "model", device)
+            reader = Proposals(row.proposals.path / "proposals.h5")
+            for image, record in zip(images, records, strict=True):
+                boxes = torch.from_numpy(reader.of(record, fast.top))
+                started = time.perf_counter()
+                fast([image], proposals=[boxes])[0]["boxes"].cpu()
+                if turn:
+                    seconds[row.name].append(time.perf_counter() - started)
+    return {name: median(values) for name, values in seconds.items()}

@@ -1,0 +1,116 @@
+"""A finished Fast R-CNN on disk: `model.json` and `weights.pt`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from fast_rcnn.config import (
+    DetectionConfig,
+    LossConfig,
+    SamplingConfig,
+    ScaleConfig,
+    SVDConfig,
+)
+from fast_rcnn.network import FastRCNN
+from fast_rcnn.svd import compress, two_layers
+from stages.backbones.backbone import freeze_batch_norm
+from stages.backbones.config import Name
+from stages.backbones.weights import Weights, build_backbone, fill, load_state
+from stages.device import choose_dtype
+from stages.errors import InputError, one_line
+from stages.proposals.selective_search import SelectiveSearchConfig
+from stages.writing import replacing
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `model.json` says: all that is needed to build the detector again."""
+
+    paper: str
+    backbone: Name
+    classes: tuple[str, ...]
+    top: int | None
+    proposals: SelectiveSearchConfig
+    scale: ScaleConfig
+    detection: DetectionConfig
+    svd: SVDConfig = field(default_factory=SVDConfig)
+
+
+def save(folder: Path, description: Description, state: dict[str, Tensor]) -> None:
+    """Write a detector that `load` reads.
+
+    Args:
+        state: `FastRCNN.state_dict()`, after `fold`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.json").write_text(json.dumps(dataclasses.asdict(description), indent=1))
+    with replacing(folder / "weights.pt") as file:
+        torch.save(state, file)
+
+
+def load(folder: Path, device: str) -> FastRCNN:
+    """A saved detector, on `device`, ready to detect, in the device's best type.
+
+    Raises:
+        InputError: naming the file that is missing or broken.
+    """
+    description = read_description(folder / "model.json")
+    model = build(description)
+    fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
+    model.eval().requires_grad_(False)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    dtype = choose_dtype(description.detection.dtype, device)
+    if dtype == "bfloat16":
+        model.backbone.trunk.to(torch.bfloat16)
+        model.backbone.head.to(torch.bfloat16)
+    return model
+
+
+def build(description: Description) -> FastRCNN:
+    """The network that a description is of, with random weights."""
+    backbone = build_backbone(description.backbone, Weights(None, "random"))
+    freeze_batch_norm(backbone)
+    model = FastRCNN(
+        backbone,
+        description.classes,
+        description.scale,
+        SamplingConfig(),
+        LossConfig(),
+        description.detection,
+        description.proposals,
+        description.top,
+    )
+    compress(model.backbone, description.svd, two_layers)
+    return model
+
+
+def read_description(path: Path) -> Description:
+    """What `model.json` says.
+
+    Raises:
+        InputError: it is missing, or says something else.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        fields["classes"] = tuple(fields["classes"])
+        scale: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in fields["scale"].items()
+        }
+        fields["scale"] = ScaleConfig(**scale)
+        fields["proposals"] = SelectiveSearchConfig(**fields["proposals"])
+        fields["detection"] = DetectionConfig(**fields["detection"])
+        fields["svd"] = SVDConfig(**fields["svd"])
+        description = Description(**fields)
+        if description.backbone not in get_args(Name):
+            raise ValueError(f"no network is called {description.backbone!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not of a finished Fast R-CNN: {one_line(error)}") from None
+    return description

@@ -1,0 +1,39 @@
+"""The multi-task loss: what a RoI is, and where (Fast R-CNN, section 2.3, equations 1 to 3).
+
+R RoIs, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fast_rcnn.config import LossConfig
+
+
+def multi_task_loss(
+    scores: Tensor, offsets: Tensor, labels: Tensor, targets: Tensor, config: LossConfig
+) -> dict[str, Tensor]:
+    """Log loss over K + 1 classes, and the box loss of the true class, both averaged over all RoIs.
+
+    Args:
+        scores: [R, K + 1], before the softmax; column 0 is background.
+        offsets: [R, K, 4], of every class.
+        labels: int64 [R], 0 for background.
+        targets: [R, 4], the true offsets, normalised; of background unused.
+
+    Returns:
+        `classification` and `boxes`, scalars, whose sum is the loss; 0 where there is no RoI.
+    """
+    rois = max(len(labels), 1)
+    classification = F.cross_entropy(scores.float(), labels, reduction="sum") / rois
+    positive = labels > 0
+    # No choice of rows here: on a GPU it would wait for their number.
+    own = offsets.float()[torch.arange(len(labels), device=labels.device), (labels - 1).clamp(0)]
+    error = torch.where(positive[:, None], own - targets, 0.0)
+    if config.box == "smooth_l1":
+        boxes = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum")
+    else:
+        boxes = 0.5 * error.square().sum()
+    return {"classification": classification, "boxes": config.box_weight * boxes / rois}

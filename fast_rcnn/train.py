@@ -1,0 +1,162 @@
+"""Training Fast R-CNN: one stage, where R-CNN needed four (section 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fast_rcnn.config import DetectionConfig, LossConfig, SamplingConfig, ScaleConfig, TrainConfig
+from fast_rcnn.detector import Description, save
+from fast_rcnn.network import FastRCNN
+from fast_rcnn.targets import statistics
+from stages.backbones.config import Name
+from stages.backbones.networks import early_layers_of
+from stages.backbones.weights import Weights, build_backbone, fill, load_state
+from stages.data.images import image_tensor, target_of
+from stages.data.records import Dataset, Record
+from stages.errors import InputError
+from stages.proposals.cache import Proposals
+from stages.proposals.selective_search import SelectiveSearchConfig
+from stages.proposals.windows import Windows, training_windows
+from stages.store import Artifact, Job, stage
+from stages.training.loop import train
+from stages.training.sgd import Rates
+
+
+class ImageBatches:
+    """Batch s: N images with their objects and proposals, each mirrored by chance, by (seed, s).
+
+    Every image comes once before any comes again, in an order of its own each time.
+
+    Args:
+        usable: indices of the records that have something to learn.
+    """
+
+    threads = True
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        usable: np.ndarray,
+        proposals: Proposals,
+        top: int | None,
+        images: int,
+        mirror: bool,
+        seed: int,
+    ) -> None:
+        self.records, self.usable, self.proposals, self.top = records, usable, proposals, top
+        self.images, self.mirror, self.seed = images, mirror, seed
+
+    def choose(self, iteration: int) -> list[int]:
+        """Indices of the records of a batch."""
+        chosen = []
+        for place in range(iteration * self.images, (iteration + 1) * self.images):
+            epoch, position = divmod(place, len(self.usable))
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.usable)
+            chosen.append(int(order[position]))
+        return chosen
+
+    def __getitem__(self, iteration: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, 1, iteration])
+        images, targets, proposals, ids = [], [], [], []
+        for index in self.choose(iteration):
+            record = self.records[index]
+            image, target = image_tensor(record), target_of(record)
+            boxes = torch.from_numpy(self.proposals.of(record, self.top))
+            if self.mirror and rng.random() < 0.5:
+                image, width = image.flip(-1), record.width
+                target["boxes"], boxes = mirror(target["boxes"], width), mirror(boxes, width)
+            images.append(image)
+            targets.append(target)
+            proposals.append(boxes)
+            ids.append(record.image_id)
+        return {"images": images, "targets": targets, "proposals": proposals, "image_ids": ids}
+
+
+def mirror(boxes: Tensor, width: int) -> Tensor:
+    """Boxes [R, 4] of an image as wide, left and right exchanged."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
+
+
+def losses_of(model: FastRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """The model's own losses, of a batch of `ImageBatches`."""
+    return model.losses(batch["images"], batch["targets"], batch["proposals"])
+
+
+@stage(version=1)
+def train_detector(
+    job: Job,
+    data: Dataset,
+    proposals: Artifact,
+    weights: Weights,
+    name: Name,
+    top: int | None,
+    search: SelectiveSearchConfig,
+    scale: ScaleConfig,
+    sampling: SamplingConfig,
+    loss: LossConfig,
+    config: TrainConfig,
+    detection: DetectionConfig,
+    start: Artifact | None = None,
+) -> None:
+    """Train the whole network at once. Writes `model/`, which `fast_rcnn.detector.load` reads.
+
+    Args:
+        search: of the proposals, for photographs the finished detector will be shown.
+        start: a finished Fast R-CNN whose weights to start from, but for its box layer.
+
+    Raises:
+        InputError: no training image has an object or a background RoI.
+    """
+    torch.manual_seed(config.sgd.seed)
+    backbone = build_backbone(name, weights)
+    model = FastRCNN(backbone, data.classes, scale, sampling, loss, detection, search, top)
+    if start is not None:
+        fresh = {
+            f"predictor.offsets.{k}": v for k, v in model.predictor.offsets.state_dict().items()
+        }
+        path = start.path / "model" / "weights.pt"
+        fill(model, {**load_state(path), **fresh}, path)
+    choose_learners(model, config.learn)
+    reader = Proposals(proposals.path / "proposals.h5")
+    windows = training_windows(data.train, reader, top)
+    model.box_mean, model.box_std = statistics(
+        data.train, windows, len(data.classes), sampling.positive_iou
+    )
+    usable = images_to_learn_from(windows, len(data.train), sampling)
+    if len(usable) == 0:
+        raise InputError("Fast R-CNN needs objects or background beside them in the training split")
+    batches = ImageBatches(
+        data.train, usable, reader, top, sampling.images, config.mirror, config.sgd.seed
+    )
+    new = tuple(f"backbone.{prefix}" for prefix in backbone.new)
+    rates = Rates(new, config.new_layer_factor, config.bias_factor, bias_decay=False)
+    train(job, model, batches, losses_of, config.sgd, rates, "Fast R-CNN")
+    model.fold()
+    description = Description("fast", name, data.classes, top, search, scale, detection)
+    save(job.folder / "model", description, model.cpu().state_dict())
+
+
+def choose_learners(model: FastRCNN, learn: str) -> None:
+    """Keep the layers that do not learn as they are (section 4.5); see `TrainConfig.learn`."""
+    still = {
+        "all": (),
+        "head": ("backbone.trunk.",),
+        "boxes": ("backbone.", "predictor.scores."),
+        "default": tuple(f"backbone.{layer}" for layer in early_layers_of(model.backbone.name)),
+    }[learn]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(still))
+
+
+def images_to_learn_from(windows: Windows, images: int, config: SamplingConfig) -> np.ndarray:
+    """Indices of the images with a RoI that qualifies: without one a step would learn nothing."""
+    low, high = config.background_iou
+    overlap = windows.overlap
+    useful = (overlap >= config.positive_iou) | ((overlap >= low) & (overlap < high))
+    return np.flatnonzero(np.bincount(windows.image[useful], minlength=images))
