@@ -61,6 +61,8 @@ class SVMConfig:
     Attributes:
         negative_iou: windows whose IoU with every object of the class is below are negatives;
             positives are the objects' own boxes, and what lies between is ignored.
+        negative_nms: of an image's negatives that would join the training set and overlap more
+            than this, the hardest alone does (SPPnet, section 4.1: 0.7); None: all do.
         c: the hinge loss's weight.
         positive_weight: how much more a positive's loss counts.
         bias_scale: the constant feature whose weight is the bias.
@@ -74,6 +76,7 @@ class SVMConfig:
     """
 
     negative_iou: float = 0.3
+    negative_nms: float | None = None
     c: float = 1e-3
     positive_weight: float = 2.0
     bias_scale: float = 10.0

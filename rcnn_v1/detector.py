@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,38 +18,48 @@ import torch
 from torch import Tensor, nn
 
 from rcnn_v1.config import DetectionConfig
-from rcnn_v1.extract import WindowNetwork
+from rcnn_v1.extract import Extractor, WindowNetwork
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.boxes import clip, decode
 from stages.device import DType, choose_dtype
 from stages.errors import InputError, one_line
-from stages.proposals.selective_search import SelectiveSearchConfig, search
+from stages.proposals.propose import propose
+from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
 from stages.writing import replacing
 
 
 @dataclass(frozen=True)
-class Description:
-    """What `model/model.json` says: all that is needed to build the detector again."""
+class DetectorDescription:
+    """What `model/model.json` says of any detector whose network's features go to SVMs."""
 
     paper: str
     backbone: Name
     classes: tuple[str, ...]
     layer: str
-    context: float
     dtype: DType
     top: int | None
     proposals: SelectiveSearchConfig
     detection: DetectionConfig
 
 
+@dataclass(frozen=True)
+class Description(DetectorDescription):
+    """R-CNN's: all that is needed to build it again."""
+
+    context: float
+
+
+D = TypeVar("D", bound=DetectorDescription)
+
+
 class RCNN(nn.Module):
-    """R-CNN at test time (section 2.2).
+    """R-CNN at test time (section 2.2), and SPPnet, which has another network.
 
     Args:
-        network: the frozen feature extractor.
+        network: the frozen feature extractor, which looks at an image.
         svms: `weights` [K, D], `bias` [K], `scale`; see `train_svms`.
         regressors: `weights` [K, 4, P], `bias` [K, 4]; see `train_box_regressors`.
     """
@@ -61,8 +71,8 @@ class RCNN(nn.Module):
 
     def __init__(
         self,
-        description: Description,
-        network: WindowNetwork,
+        description: DetectorDescription,
+        network: Extractor[Tensor],
         svms: dict[str, np.ndarray],
         regressors: dict[str, np.ndarray],
     ) -> None:
@@ -104,9 +114,7 @@ class RCNN(nn.Module):
     def propose(self, image: Tensor) -> Tensor:
         """Selective search's best boxes, float32 [R, 4]."""
         with self.watch("proposals"):
-            pixels = image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
-            found = search(pixels.permute(1, 2, 0).cpu().numpy(), self.description.proposals)
-            return torch.from_numpy(found[: self.description.top])
+            return propose(image, self.description.proposals, self.description.top)
 
     @torch.inference_mode()
     def score(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,7 +149,7 @@ class RCNN(nn.Module):
 
 def save(
     folder: Path,
-    description: Description,
+    description: DetectorDescription,
     weights: dict[str, Tensor],
     svms: dict[str, np.ndarray],
     regressors: dict[str, np.ndarray],
@@ -161,9 +169,7 @@ def load(folder: Path, device: str) -> RCNN:
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    description = _read_description(folder / "model.json")
-    svms = _read_arrays(folder / "svms.npz", ("weights", "bias", "scale"))
-    regressors = _read_arrays(folder / "regressors.npz", ("weights", "bias"))
+    description = read_description(folder / "model.json", Description)
     backbone = build_backbone(description.backbone, Weights(folder / "weights.pt", ""))
     network = WindowNetwork(
         backbone,
@@ -172,20 +178,40 @@ def load(folder: Path, device: str) -> RCNN:
         description.context,
         description.detection.batch,
     )
-    return RCNN(description, network, svms, regressors)
+    return RCNN(description, network, *read_parts(folder))
 
 
-def _read_description(path: Path) -> Description:
+def read_parts(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A saved detector's SVMs and regressors.
+
+    Raises:
+        InputError: naming the file that is missing or broken.
+    """
+    svms = _read_arrays(folder / "svms.npz", ("weights", "bias", "scale"))
+    return svms, _read_arrays(folder / "regressors.npz", ("weights", "bias"))
+
+
+def read_description(path: Path, kind: type[D], **inner: Callable[[Any], Any]) -> D:
+    """A detector's `model.json`.
+
+    Args:
+        inner: of fields that `kind` adds, how they are made from what JSON knows.
+
+    Raises:
+        InputError: it is missing or broken.
+    """
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
         fields["classes"] = tuple(fields["classes"])
         fields["proposals"] = SelectiveSearchConfig(**fields["proposals"])
         fields["detection"] = DetectionConfig(**fields["detection"])
-        description = Description(**fields)
+        for name, make in inner.items():
+            fields[name] = make(fields[name])
+        description = kind(**fields)
         if description.backbone not in get_args(Name):
             raise ValueError(f"no network is called {description.backbone!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not of a finished R-CNN: {one_line(error)}") from None
+        raise InputError(f"{path}: not of a finished detector: {one_line(error)}") from None
     return description
 
 
@@ -194,4 +220,4 @@ def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         with np.load(path) as arrays:
             return {name: arrays[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
-        raise InputError(f"{path}: not of a finished R-CNN: {one_line(error)}") from None
+        raise InputError(f"{path}: not of a finished detector: {one_line(error)}") from None

@@ -27,7 +27,7 @@ from stages.shards import shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
 from stages.sweep import sweep
-from stages.writing import hdf5
+from stages.writing import append_rows, hdf5
 
 T = TypeVar("T")
 SHARD = 8  # images: held in memory until they are written, 36 kB a window for pool5
@@ -77,26 +77,9 @@ def write_features(
                 ]
                 features = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float16)
                 if len(features):
-                    _append(file, features)
+                    append_rows(file, "features", features)
                 offsets.append(offsets[-1] + len(features))
             file["offsets"] = np.array(offsets, np.int64)
-
-
-def _append(file: h5py.File, features: np.ndarray) -> None:
-    if "features" not in file:
-        width = features.shape[1]
-        file.create_dataset(
-            "features",
-            shape=(0, width),
-            maxshape=(None, width),
-            chunks=(256, width),
-            dtype=np.float16,
-            fletcher32=True,
-        )
-    rows = file["features"]
-    before = len(rows)
-    rows.resize(before + len(features), axis=0)
-    rows[before:] = features
 
 
 class FeatureCache:

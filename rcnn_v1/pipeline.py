@@ -12,7 +12,7 @@ from torch import Tensor
 from rcnn_v1 import detector
 from rcnn_v1.box_regression import train_box_regressors
 from rcnn_v1.config import Config, DetectionConfig, FeaturesConfig
-from rcnn_v1.detector import Description, load
+from rcnn_v1.detector import RCNN, Description, load
 from rcnn_v1.features import cache_features
 from rcnn_v1.fine_tune import fine_tune
 from rcnn_v1.hard_negatives import find_hard_negatives
@@ -137,12 +137,26 @@ def assemble(
 ) -> None:
     """Put the trained parts together into one folder that `rcnn_v1.detector.load` reads."""
     description = Description(
-        "rcnn", name, classes, features.layer, context, features.dtype, top, proposals, detection
+        "rcnn",
+        name,
+        classes,
+        features.layer,
+        features.dtype,
+        top,
+        proposals,
+        detection,
+        context=context,
     )
-    with np.load(svms.path / "svms.npz") as s, np.load(regressors.path / "regressors.npz") as r:
-        parts = dict(s), dict(r)
     state = build_backbone(name, weights).state_dict()
-    detector.save(job.folder, description, state, *parts)
+    detector.save(job.folder, description, state, *read_trained(svms, regressors))
+
+
+def read_trained(
+    svms: Artifact, regressors: Artifact
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What their stages left."""
+    with np.load(svms.path / "svms.npz") as s, np.load(regressors.path / "regressors.npz") as r:
+        return dict(s), dict(r)
 
 
 @stage(version=3)
@@ -151,7 +165,11 @@ def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> Non
 
     Writes `detections.json` and, the same without box regression, `unregressed.json`.
     """
-    rcnn = load(model.path, job.device)
+    detect_both_ways(job, data, proposals, load(model.path, job.device))
+
+
+def detect_both_ways(job: Job, data: Dataset, proposals: Artifact, rcnn: RCNN) -> None:
+    """`detect` by any detector of the kind, each image looked at once."""
     reader = Proposals(proposals.path / "proposals.h5")
 
     def detect_one(image: Tensor, record: Record) -> dict[str, Detection]:

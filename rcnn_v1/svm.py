@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.svm import LinearSVC
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 from tqdm import tqdm
 
 from rcnn_v1.config import SVMConfig
@@ -122,13 +122,16 @@ def train_svms(
             continue
         scaled = rows.astype(np.float32) * scale
         weights, bias = np.stack([svm.weights for svm in svms]), [svm.bias for svm in svms]
-        hard = scaled @ weights.T + bias > config.hard_score
-        negative = negatives_of(
-            record, windows_of(record, reader, top), len(data.classes), config.negative_iou
-        )
+        margins = scaled @ weights.T + bias
+        windows = windows_of(record, reader, top)
+        negative = negatives_of(record, windows, len(data.classes), config.negative_iou)
         for k, svm in enumerate(svms):
             # Before its first training an SVM has no opinion: every negative is hard.
-            svm.add(rows[negative[:, k] & (hard[:, k] | (svm.trainings == 0))])
+            hard = (margins[:, k] > config.hard_score) | (svm.trainings == 0)
+            joining = np.flatnonzero(negative[:, k] & hard)
+            if config.negative_nms is not None:
+                joining = apart(joining, windows, margins[:, k], config.negative_nms)
+            svm.add(rows[joining])
             if number == 0:
                 svm.train()
     for svm in svms:
@@ -157,6 +160,15 @@ def negatives_of(
             if of_class.shape[1]:
                 negative[:, k] = of_class.max(axis=1) < negative_iou
     return negative
+
+
+def apart(joining: np.ndarray, windows: np.ndarray, margins: np.ndarray, iou: float) -> np.ndarray:
+    """Those rows of the windows [M, 4] that overlap none with a higher margin [M] by more than `iou`.
+
+    Greedily, as detections are suppressed: what has fallen out itself rules out nothing.
+    """
+    boxes, scores = torch.from_numpy(windows[joining]), torch.from_numpy(margins[joining])
+    return joining[np.sort(nms(boxes, scores, iou).numpy())]
 
 
 def mined_capacity(budget: int, classes: int, features: int, density: float) -> int:

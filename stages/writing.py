@@ -44,6 +44,24 @@ def hdf5(path: Path) -> Iterator[h5py.File]:
         out.write(made.getbuffer())
 
 
+def append_rows(file: h5py.File, name: str, rows: np.ndarray) -> None:
+    """`rows` [n, D] at the end of a dataset whose chunks carry their checksums; made if missing."""
+    if name not in file:
+        width = rows.shape[1]
+        file.create_dataset(
+            name,
+            shape=(0, width),
+            maxshape=(None, width),
+            chunks=(256, width),
+            dtype=rows.dtype,
+            fletcher32=True,
+        )
+    there = file[name]
+    before = len(there)
+    there.resize(before + len(rows), axis=0)
+    there[before:] = rows
+
+
 def write_array(path: Path, array: np.ndarray) -> None:
     """`array` as `.npy`. (`np.save` into a file loses the reason when the disk is full.)"""
     array = np.ascontiguousarray(array)
