@@ -148,8 +148,10 @@ PRESETS = {
     # A minute or two on two cores, with R-CNN's drawn data, network and proposals.
     "small": Config(
         data=DataConfig(shapes=ShapesConfig(train=260, test=100)),
-        scale=ScaleConfig(train=(288,), test=(288,)),
-        train=TrainConfig(sgd=SGDConfig(lr=1e-2, iterations=600, lr_steps=(450,), warmup=20)),
+        # Three times the scenes' size: at a stride of 16 their objects cover few cells otherwise. Chosen,
+        # as the rate, with a third of the training split held out (mAP 24.5 at 288, 26.8 at 480).
+        scale=ScaleConfig(train=(576,), test=(576,)),
+        train=TrainConfig(sgd=SGDConfig(lr=1e-2, iterations=900, lr_steps=(700,), warmup=50)),
     ),
     # Seconds: every stage runs, nothing is learnt. For tests.
     "micro": Config(
