@@ -75,7 +75,8 @@ class TrainConfig:
     Attributes:
         sgd: the schedule; 30k steps and 10k at a tenth of the rate on VOC 2007.
         bias_factor: how much faster biases learn; they do not decay (released code).
-        new_layer_factor: how much faster the network's own layers without pre-training learn.
+        new_layer_factor: how much faster layers without pre-training learn, the two outputs among
+            them: for schedules too short for the paper's equal rates.
         learn: "default": all but the early layers, which see half the resolution and more and,
             beyond VGG16 and AlexNet, a quarter; "head": none of the convolutions, as SPPnet; "all";
             "boxes": the box layer alone, on a network that is finished.

@@ -134,7 +134,7 @@ def train_detector(
     batches = ImageBatches(
         data.train, usable, reader, top, sampling.images, config.mirror, config.sgd.seed
     )
-    new = tuple(f"backbone.{prefix}" for prefix in backbone.new)
+    new = ("predictor.", *(f"backbone.{prefix}" for prefix in backbone.new))
     rates = Rates(new, config.new_layer_factor, config.bias_factor, bias_decay=False)
     train(job, model, batches, losses_of, config.sgd, rates, "Fast R-CNN")
     model.fold()
