@@ -88,7 +88,7 @@ def losses_of(model: FastRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"], batch["proposals"])
 
 
-@stage(version=1)
+@stage(version=2)
 def train_detector(
     job: Job,
     data: Dataset,
