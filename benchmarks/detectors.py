@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fast_rcnn import detector as fast
 from rcnn_v1 import detector as rcnn
+from spp_net import detector as spp
 from stages.data.load import DataConfig, load_data
 from stages.data.records import Dataset
 from stages.data.shapes import ShapesConfig
@@ -16,7 +18,11 @@ from stages.errors import InputError, one_line
 from stages.store import Store
 
 # How each paper's finished model is read; all answer `model(images)` and carry a `watch`.
-LOADERS: dict[str, Callable[[Path, str], Any]] = {"rcnn": rcnn.load}
+LOADERS: dict[str, Callable[[Path, str], Any]] = {
+    "rcnn": rcnn.load,
+    "spp": spp.load,
+    "fast": fast.load,
+}
 
 
 @dataclass(frozen=True)

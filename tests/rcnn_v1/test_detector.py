@@ -340,11 +340,11 @@ def test_every_field_of_the_description_is_kept(tmp_path: Path) -> None:
         "tiny",
         ("dog", "cat"),
         "fc7",
-        0.1,
         "bfloat16",
         None,
         SelectiveSearchConfig("quality", 7, 3),
         DetectionConfig(9, 0.4, 5),
+        context=0.1,
     )
     assert load(save(tmp_path, description), "cpu").description == description
 

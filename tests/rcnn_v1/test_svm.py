@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rcnn_v1.config import SVMConfig
-from rcnn_v1.svm import ClassSVM, mined_capacity, negatives_of, train_svms
+from rcnn_v1.svm import ClassSVM, apart, mined_capacity, negatives_of, train_svms
 from stages.errors import InputError
 from stages.proposals.windows import windows_of
 from stages.store import Artifact, Job
@@ -86,6 +86,49 @@ def test_the_crowd_is_no_negative(toy_of: Make) -> None:
     # A region of many of the class must not teach that the class is not there.
     data = toy_of([[LEFT]], [[1]], [[]], crowd=[[True]])
     assert not negatives_of(data.train[0], np.array([LEFT], np.float32), 1, 0.3)[0, 0]
+
+
+# Negatives that lie on one another (SPPnet) ---------------------------------------------------
+
+TEN = [0, 0, 10, 10]
+ON_IT, UNDER_IT, BESIDE = [0, 0, 10, 8], [0, 2, 10, 10], [0, 5, 10, 15]  # 0.8, 0.8 and 1/3 of it
+
+
+def test_of_negatives_that_overlap_the_hardest_stays() -> None:
+    windows = np.array([TEN, FAR, ON_IT, BESIDE, UNDER_IT], np.float32)
+    margins = np.array([0.5, -3, 0.7, 0.1, 0.6], np.float32)
+    # The third rules the first out; the last overlaps the third by 6 / 10 only.
+    assert apart(np.arange(5), windows, margins, 0.7).tolist() == [1, 2, 3, 4]
+    assert apart(np.arange(5), windows, margins, 0.5).tolist() == [1, 2, 3]
+    # Only those that join count.
+    assert apart(np.array([0, 1, 4]), windows, margins, 0.7).tolist() == [1, 4]
+    assert apart(np.array([], np.int64), windows, margins, 0.7).tolist() == []
+
+
+def test_what_fell_out_rules_out_nothing() -> None:
+    windows = np.array([ON_IT, TEN, UNDER_IT], np.float32)
+    assert apart(np.arange(3), windows, np.array([3, 2, 1], np.float32), 0.7).tolist() == [0, 2]
+
+
+def test_before_any_opinion_the_first_stays() -> None:
+    windows = np.array([ON_IT, TEN, FAR, TEN], np.float32)
+    assert apart(np.arange(4), windows, np.full(4, -1, np.float32), 0.7).tolist() == [0, 2]
+
+
+def test_negatives_apart_are_an_images_and_a_classs_own(toy_of: Make, tmp_path: Path) -> None:
+    # Two images alike: an object of classes 1 and 2, a pair of windows on one another far from both,
+    # and a pair on class 1's object.
+    pair, other = [[45, 0, 60, 15], [45, 0, 60, 14]], [[0, 0, 10, 10], [0, 0, 10, 9]]
+    data = toy_of([[LEFT, RIGHT]] * 2, [[1, 2]] * 2, [pair + other] * 2)
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(6, 3)).astype(np.float16) for _ in range(2)]
+    config = SVMConfig(hard_score=-1e9, easy_score=-1e9)  # all join, and stay
+    every = train(tmp_path / "every", data, rows, config)
+    # Class 1: class 2's object and the first pair. Class 2: class 1's and both pairs.
+    assert every["negatives"].tolist() == [6, 10, 0]
+    few = train(tmp_path / "few", data, rows, replace(config, negative_nms=0.7))
+    # Of a pair one is left, and of those three on class 1's object.
+    assert few["negatives"].tolist() == [4, 4, 0]
 
 
 # One class -----------------------------------------------------------------------------------

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from stages.backbones.backbone import Backbone, freeze_batch_norm
 from stages.backbones.config import Name
-from stages.backbones.networks import classifier, crop_size, cut, new_layers_of, tiny
+from stages.backbones.networks import (
+    classifier,
+    crop_size,
+    cut,
+    early_layers_of,
+    new_layers_of,
+    tiny,
+)
 
 NAMES: tuple[Name, ...] = get_args(Name)
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -178,3 +185,51 @@ def test_only_torchvisions_are_cut() -> None:
 def test_layers_that_no_pre_training_fills() -> None:
     assert new_layers_of("squeezenet1_1") == ("fc6", "fc7")
     assert new_layers_of("vgg16") == new_layers_of("resnet18") == new_layers_of("tiny") == ()
+
+
+# Of the trunk, what stays as it was pre-trained: parameters that learn, biases not named apart.
+EARLY: dict[str, set[str]] = {
+    "tiny": {"0"},
+    "alexnet": {"0"},  # conv1
+    "vgg16": {"0", "2", "5", "7"},  # conv1_1, conv1_2, conv2_1, conv2_2
+    "squeezenet1_1": {"0", "3", "4"},
+    "mobilenet_v2": {"0", "1", "2", "3"},
+    "resnet18": {"conv1", "bn1", "layer1"},
+    "resnet50": {"conv1", "bn1", "layer1"},
+}
+
+
+def test_the_early_layers_are_the_papers(cut_network: Cut) -> None:
+    early = early_layers_of(cut_network.name)
+    names = [name for name, _ in cut_network.backbone.named_parameters()]
+    held = {name.split(".")[1] for name in names if name.startswith(early)}
+    assert held == EARLY[cut_network.name]
+    # Each prefix is of something: none has been renamed away.
+    assert all(any(name.startswith(prefix) for name in names) for prefix in early)
+    assert not any(name.startswith("head.") for name in names if name.startswith(early))
+
+
+def test_what_sees_a_quarter_of_the_resolution_or_more_is_early(cut_network: Cut) -> None:
+    name = cut_network.name
+    # By the paper VGG16 learns from conv3_1 on, which sees a quarter; tiny has so few layers that
+    # only its first stays.
+    finest = 2 if name in ("vgg16", "tiny") else 4
+    early, sizes = early_layers_of(name), {}
+
+    def watch(layer: str, module: nn.Module) -> Any:
+        def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            sizes[f"trunk.{layer}."] = output.shape[-1]
+
+        return module.register_forward_hook(note)
+
+    hooks = [
+        watch(layer, module)
+        for layer, module in cut_network.backbone.trunk.named_children()
+        if any(True for _ in module.parameters())
+    ]
+    cut_network.backbone.trunk(torch.zeros(1, 3, 128, 128))
+    for hook in hooks:
+        hook.remove()
+    # Without padding AlexNet's first map is a cell short of a quarter.
+    fine = {layer for layer, size in sizes.items() if size >= 128 // finest - 1}
+    assert fine == set(early)

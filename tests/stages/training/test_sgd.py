@@ -136,6 +136,74 @@ def test_a_new_layer_moves_its_factor_as_far() -> None:
     assert moved["scores.bias"] == pytest.approx([1.0] * len(moved["scores.bias"]), abs=1e-6)
 
 
+# Biases --------------------------------------------------------------------------------------
+
+
+def groups_of(net: nn.Module, rates: Rates) -> dict[tuple[float, float], set[str]]:
+    """Names of the parameters by (factor, weight decay)."""
+    name_of = {id(p): name for name, p in net.named_parameters()}
+    optimiser = make_sgd(net, SGDConfig(lr=0.1, iterations=1, weight_decay=0.25), rates)
+    found = {
+        (group["factor"], group["weight_decay"]): {name_of[id(p)] for p in group["params"]}
+        for group in optimiser.param_groups
+    }
+    assert len(found) == len(optimiser.param_groups)
+    return found
+
+
+def test_biases_learn_faster_and_do_not_decay() -> None:
+    rates = Rates(("scores.",), 10.0, bias=2.0, bias_decay=False)
+    assert groups_of(Net(), rates) == {
+        (1.0, 0.25): {"second.weight"},
+        (2.0, 0.0): {"second.bias", "scorescale"},
+        (10.0, 0.25): {"scores.weight"},
+        (20.0, 0.0): {"scores.bias"},
+    }
+
+
+def test_biases_learn_faster_and_decay() -> None:
+    assert groups_of(Net(), Rates(bias=2.0)) == {
+        (1.0, 0.25): {"second.weight", "scores.weight"},
+        (2.0, 0.25): {"second.bias", "scores.bias", "scorescale"},
+    }
+
+
+def test_biases_that_only_do_not_decay() -> None:
+    assert groups_of(Net(), Rates(bias_decay=False)) == {
+        (1.0, 0.25): {"second.weight", "scores.weight"},
+        (1.0, 0.0): {"second.bias", "scores.bias", "scorescale"},
+    }
+
+
+def test_unless_it_is_said_biases_are_as_weights() -> None:
+    assert list(groups_of(Net(), Rates())) == [(1.0, 0.25)]
+
+
+def test_convolutions_and_normalisations_count_too() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert groups_of(net, Rates(bias=2.0, bias_decay=False)) == {
+        (1.0, 0.25): {"0.weight"},
+        (2.0, 0.0): {"0.bias", "1.weight", "1.bias"},
+    }
+
+
+def test_a_bias_moves_twice_as_far_and_does_not_decay() -> None:
+    net = nn.Linear(1, 1)
+    nn.init.constant_(net.weight, 2.0)
+    nn.init.constant_(net.bias, 2.0)
+    config = SGDConfig(lr=0.5, iterations=1, momentum=0.0, weight_decay=0.25)
+    optimiser = make_sgd(net, config, Rates(bias=2.0, bias_decay=False))
+    set_lr(optimiser, 0.1)
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    optimiser.step()
+    assert net.weight.item() == pytest.approx(2 - 0.1 * (1 + 0.25 * 2))
+    assert net.bias.item() == pytest.approx(2 - 0.2)
+
+
+# By hand -------------------------------------------------------------------------------------
+
+
 def test_momentum_and_weight_decay_by_hand() -> None:
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 2.0)
