@@ -15,6 +15,7 @@ from benchmarks.detectors import Run, find_runs
 from benchmarks.memory import features_memory, mining_memory
 from benchmarks.plot import plot_speed_against_map
 from benchmarks.rates import feature_rate, search_speedup
+from benchmarks.speed import speed
 from benchmarks.timing import time_run
 from stages.backbones.config import Name
 from stages.data.records import Dataset
@@ -27,6 +28,9 @@ def command(arguments: Sequence[str]) -> None:
     """Find, time, tabulate, plot. Writes `<runs>/report/benchmark.csv` and `speed_map.{png,svg}`."""
     if arguments[:1] == ["detect"]:
         detect(arguments[1:])
+        return
+    if arguments[:1] == ["speed"]:
+        speed(arguments[1:])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
