@@ -1,0 +1,30 @@
+"""`python -m spp_net [ablations]`: run, then leave what people look at in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spp_net.config import PRESETS, Config
+from stages.data.load import load_data
+from stages.run import RunFolder, parse, store_of
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Parse, run, report; a run that is finished already is only reported again."""
+    if arguments[:1] == ["ablations"]:
+        from spp_net.ablations import ablate
+
+        ablate(arguments[1:])
+        return
+    options, config = parse("spp_net", Config, PRESETS, arguments)
+    store = store_of(options)
+    data = load_data(config.data, store)
+    folder = RunFolder(options, "spp", data, config.backbone.name, config)
+    if not folder.is_finished(store):
+        # Loading torchvision and scikit-learn takes seconds that a finished run need not wait for.
+        from spp_net.pipeline import run
+        from spp_net.report import report
+
+        finished = store.again(lambda: run(config, store))
+        folder.write(*report(finished, store, config))
+    print(folder.summary())

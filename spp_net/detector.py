@@ -1,0 +1,53 @@
+"""The finished SPPnet: R-CNN's detector around another network (SPPnet, section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcnn_v1.detector import RCNN, DetectorDescription, read_description, read_parts
+from spp_net.config import PyramidConfig
+from spp_net.network import PyramidNetwork, check_backbone
+
+
+@dataclass(frozen=True)
+class Description(DetectorDescription):
+    """All that is needed to build an SPPnet again."""
+
+    pyramid: PyramidConfig
+
+
+def load(folder: Path, device: str) -> RCNN:
+    """A saved detector (see `rcnn_v1.detector.save`), on `device`.
+
+    Raises:
+        InputError: naming the file that is missing or broken.
+    """
+    description, network = load_network(folder, device)
+    return RCNN(description, network, *read_parts(folder))
+
+
+def load_network(folder: Path, device: str) -> tuple[Description, PyramidNetwork]:
+    """What a saved detector says of itself, and its network.
+
+    Raises:
+        InputError: naming the file that is missing or broken.
+    """
+    description = read_description(folder / "model.json", Description, pyramid=_pyramid)
+    check_backbone(description.backbone)
+    network = PyramidNetwork.load(
+        description.backbone,
+        folder / "weights.pt",
+        device,
+        description.dtype,
+        description.pyramid,
+        description.detection.batch,
+    )
+    return description, network
+
+
+def _pyramid(fields: dict[str, Any]) -> PyramidConfig:
+    """Of what JSON made of it, which knows no tuples."""
+    lists = {key: tuple(fields[key]) for key in ("scales", "levels")}
+    return PyramidConfig(**{**fields, **lists})

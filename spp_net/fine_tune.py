@@ -1,0 +1,148 @@
+"""Fine-tuning of the fully connected layers alone, over cached maps (SPPnet, section 4.1).
+
+B windows in a batch, P values of a window's pyramid, S scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spp_net.config import FineTuneConfig
+from spp_net.maps import MapCache
+from spp_net.network import build
+from spp_net.projection import first_centre, project
+from spp_net.pyramid import pool_crops
+from stages.backbones.backbone import Backbone
+from stages.backbones.config import Name
+from stages.data.records import Dataset, Record
+from stages.errors import InputError
+from stages.proposals.cache import Proposals
+from stages.proposals.windows import Windows, training_windows
+from stages.store import Artifact, Job, stage
+from stages.training.loop import train
+from stages.training.sgd import Rates
+from stages.writing import replacing
+
+
+class PyramidBatches:
+    """Batch s: pyramids of windows from anywhere in the training set, each at a scale of its own.
+
+    Windows and scales are drawn by (seed, s).
+    """
+
+    threads = True  # reading and pooling leave Python's lock alone, and the maps kept are shared
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        windows: Windows,
+        maps: MapCache,
+        config: FineTuneConfig,
+        levels: Sequence[int],
+        backbone: Backbone,
+    ) -> None:
+        self.records, self.windows, self.maps, self.config = records, windows, maps, config
+        self.levels = levels
+        self.first, self.stride = first_centre(backbone.trunk), backbone.stride
+        overlap = windows.overlap
+        positive = overlap >= config.positive_iou
+        self.positives = np.flatnonzero(positive)
+        self.backgrounds = np.flatnonzero(~positive & (overlap >= config.background_iou))
+        if len(self.positives) == 0 or len(self.backgrounds) == 0:
+            raise InputError("fine-tuning needs objects and background in the training split")
+
+    def choose(self, rng: np.random.Generator) -> np.ndarray:
+        """int64 [B], rows of the windows: positives, then background."""
+        chosen = [
+            rng.choice(rows, count, replace=len(rows) < count)
+            for rows, count in (
+                (self.positives, self.config.positives),
+                (self.backgrounds, self.config.backgrounds),
+            )
+        ]
+        return np.concatenate(chosen)
+
+    def __getitem__(self, iteration: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.config.sgd.seed, iteration])
+        rows = self.choose(rng)
+        scales = rng.integers(0, len(self.maps.sizes), len(rows))
+        images = self.windows.image[rows]
+        labels = np.where(
+            self.windows.overlap[rows] >= self.config.positive_iou, self.windows.label[rows], 0
+        )
+        return {
+            "pooled": pool_crops(self.crops(rows, scales), self.levels),
+            "labels": torch.from_numpy(labels),
+            "image_ids": [self.records[index].image_id for index in images],
+        }
+
+    def crops(self, rows: np.ndarray, scales: np.ndarray) -> list[Tensor]:
+        """What each of the windows covers of its map at its scale: float32 [C, h, w]."""
+        images = self.windows.image[rows]
+        cells = project(
+            torch.from_numpy(self.windows.boxes[rows] * self.maps.ratios[scales, images]),
+            torch.from_numpy(self.maps.sizes[scales, images]),
+            self.first,
+            self.stride,
+        )
+        crops = []
+        for image, scale, (x1, y1, x2, y2) in zip(images, scales, cells.tolist(), strict=True):
+            of_rows = torch.from_numpy(self.maps.rows(scale, image, y1, y2 + 1))
+            crops.append(of_rows[:, x1 : x2 + 1].permute(2, 0, 1).float())
+        return crops
+
+
+class FullyConnected(nn.Module):
+    """What learns: fc6, fc7, and scores of K classes and background over them, [R, P] to [R, K + 1]."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.head = backbone.head
+        self.scores = nn.Linear(backbone.features, classes)
+        nn.init.normal_(self.scores.weight, std=0.01)
+        nn.init.zeros_(self.scores.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.scores(self.head(pooled))  # type: ignore[no-any-return]
+
+
+def softmax_loss(model: FullyConnected, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """Cross-entropy over K classes and background, averaged over the batch."""
+    return {"classification": F.cross_entropy(model(batch["pooled"]).float(), batch["labels"])}
+
+
+@stage(version=1)
+def fine_tune(
+    job: Job,
+    data: Dataset,
+    proposals: Artifact,
+    maps: Sequence[Artifact],
+    network: Artifact,
+    name: Name,
+    top: int | None,
+    levels: Sequence[int],
+    config: FineTuneConfig,
+) -> None:
+    """Train the fully connected layers to tell windows' classes apart. Writes `weights.pt`.
+
+    Args:
+        maps: of `cache_maps`, a scale each.
+        network: of `add_pyramid`; the weights written are of the same kind.
+    """
+    torch.manual_seed(config.sgd.seed)
+    backbone = build(name, levels, network.path / "weights.pt")
+    windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
+    batches = PyramidBatches(
+        data.train, windows, MapCache(maps, data.train), config, levels, backbone
+    )
+    model = FullyConnected(backbone, len(data.classes) + 1)
+    rates = Rates(backbone.new, config.new_layer_factor)
+    train(job, model, batches, softmax_loss, config.sgd, rates, "fine-tuning")
+    with replacing(job.folder / "weights.pt") as file:
+        torch.save(backbone.cpu().state_dict(), file)
