@@ -83,7 +83,7 @@ class PyramidBatches:
         }
 
     def crops(self, rows: np.ndarray, scales: np.ndarray) -> list[Tensor]:
-        """What each of the windows covers of its map at its scale: float32 [C, h, w]."""
+        """What each of the windows covers of its map at its scale: half precision [h, w, C]."""
         images = self.windows.image[rows]
         cells = project(
             torch.from_numpy(self.windows.boxes[rows] * self.maps.ratios[scales, images]),
@@ -94,7 +94,7 @@ class PyramidBatches:
         crops = []
         for image, scale, (x1, y1, x2, y2) in zip(images, scales, cells.tolist(), strict=True):
             of_rows = torch.from_numpy(self.maps.rows(scale, image, y1, y2 + 1))
-            crops.append(of_rows[:, x1 : x2 + 1].permute(2, 0, 1).float())
+            crops.append(of_rows[:, x1 : x2 + 1])
         return crops
 
 

@@ -24,7 +24,7 @@ from stages.sheet import Row
 from stages.store import Artifact, Job
 
 Make = Callable[..., Any]
-LEFT, RIGHT, WIDE = [0, 0, 20, 20], [20, 20, 40, 40], [2, 10, 58, 40]
+LEFT, RIGHT, WIDE = [0, 0, 20, 20], [20, 20, 40, 40], [5, 12, 58, 38]
 RESULTS = {
     "proposals.png",
     "detections.png",
@@ -109,8 +109,8 @@ def test_a_row_is_the_image_a_channel_of_its_map_and_what_is_pooled(
     channel = int(channel_map.caption.removeprefix("channel "))
     with torch.inference_mode():
         maps, _ = model.look(torch.from_numpy(image_of(data.test[0])).permute(2, 0, 1))
-        # The larger object, in cells rounded as the operator does: 0.25, 1.25, 7.25, 5.
-        cells = torch.tensor([[0.0, 0, 1, 7, 5]])
+        # The larger object, in cells rounded as the operator does: 0.6, 1.5, 7.25, 4.75.
+        cells = torch.tensor([[0.0, 1, 2, 7, 5]])
         expected = model.pool(maps, cells)[0, channel]
     values = maps[0][0, channel, :6, :8].clone()
     assert channel_map.image.shape == (6, 8, 3)
