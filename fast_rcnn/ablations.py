@@ -21,9 +21,9 @@ from fast_rcnn.dense import propose_densely
 from fast_rcnn.detector import load
 from fast_rcnn.pipeline import (
     Trained,
+    assemble_from,
     decompose,
     detect,
-    test_otherwise,
     train_and_test,
     train_on,
 )
@@ -112,19 +112,23 @@ def test_time_rows(config: Config, base: Trained, store: Store) -> tuple[list[Ro
             label = f"truncated SVD, fc6 {svd.fc6}, fc7 {svd.fc7}"
             again(label, store.run(decompose, base.model, svd), base.proposals, paper)
             claims.append(Claim(FULL, label))
-    five = store.run(test_otherwise, base.model, top, *five_scales(config))
-    again("five scales at test only", five, base.proposals)
+
+    def otherwise(**changes: Any) -> Artifact:
+        changed = dataclasses.replace(config, **changes)
+        return assemble_from(changed, base.data, base.trained, store)
+
+    scales, longest = five_scales(config)
+    five = dataclasses.replace(scale, test=scales, longest=longest)
+    again("five scales at test only", otherwise(scale=five), base.proposals)
     claims.append(Claim("five scales at test only", FULL))
     for fewer in (100, 300, 1000):
         if top is None or fewer < top:
             label = f"{fewer} proposals at test"
-            model = store.run(test_otherwise, base.model, fewer, scale.test, scale.longest)
-            again(label, model, base.proposals)
+            again(label, otherwise(top=fewer), base.proposals)
             claims.append(Claim(FULL, label))
     smallest = min(min(r.width, r.height) for r in base.data.test) / 12
     dense = store.run(propose_densely, base.data, smallest, 0.33, 7)
-    model = store.run(test_otherwise, base.model, None, scale.test, scale.longest)
-    again("dense boxes at test instead of selective search's", model, dense)
+    again("dense boxes at test instead of selective search's", otherwise(top=None), dense)
     claims.append(Claim(FULL, "dense boxes at test instead of selective search's"))
     if "fc7" in layers_of(name):
         features = store.run(
@@ -201,7 +205,7 @@ def time_rows(data: Dataset, rows: Sequence[Row], device: str) -> dict[str, floa
         for row in timed:
             assert row.model is not None
             assert row.proposals is not None
-            fast = load(row.model.path / "model", device)
+            fast = load(row.model.path, device)
             reader = Proposals(row.proposals.path / "proposals.h5")
             for image, record in zip(images, records, strict=True):
                 boxes = torch.from_numpy(reader.of(record, fast.top))

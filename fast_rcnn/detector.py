@@ -13,8 +13,6 @@ from torch import Tensor
 
 from fast_rcnn.config import (
     DetectionConfig,
-    LossConfig,
-    SamplingConfig,
     ScaleConfig,
     SVDConfig,
 )
@@ -23,7 +21,7 @@ from fast_rcnn.svd import compress, two_layers
 from stages.backbones.backbone import freeze_batch_norm
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
-from stages.device import choose_dtype
+from stages.device import DType, choose_dtype
 from stages.errors import InputError, one_line
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.writing import replacing
@@ -81,11 +79,9 @@ def build(description: Description) -> FastRCNN:
         backbone,
         description.classes,
         description.scale,
-        SamplingConfig(),
-        LossConfig(),
-        description.detection,
-        description.proposals,
-        description.top,
+        detection=description.detection,
+        proposals=description.proposals,
+        top=description.top,
     )
     compress(model.backbone, description.svd, two_layers)
     return model
@@ -99,6 +95,8 @@ def read_description(path: Path) -> Description:
     """
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
+        if not isinstance(fields["classes"], list):
+            raise TypeError("its classes are no list")
         fields["classes"] = tuple(fields["classes"])
         scale: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
@@ -109,8 +107,30 @@ def read_description(path: Path) -> Description:
         fields["detection"] = DetectionConfig(**fields["detection"])
         fields["svd"] = SVDConfig(**fields["svd"])
         description = Description(**fields)
-        if description.backbone not in get_args(Name):
-            raise ValueError(f"no network is called {description.backbone!r}")
+        _check(description)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not of a finished Fast R-CNN: {one_line(error)}") from None
     return description
+
+
+def _check(description: Description) -> None:
+    """What a file can say that no training wrote.
+
+    Raises:
+        ValueError: saying what.
+    """
+    if description.backbone not in get_args(Name):
+        raise ValueError(f"no network is called {description.backbone!r}")
+    if description.paper != "fast":
+        raise ValueError(f"of paper {description.paper!r}")
+    if description.detection.dtype not in get_args(DType):
+        raise ValueError(f"no dtype is called {description.detection.dtype!r}")
+    scale, svd, limits = description.scale, description.svd, description.detection
+    whole = [*scale.test, *scale.train, scale.longest, scale.window_side, limits.per_class]
+    whole += [value for value in (svd.fc6, svd.fc7, description.top) if value is not None]
+    if not scale.test or not all(isinstance(value, int) and value >= 0 for value in whole):
+        raise ValueError("a scale, rank or limit is no whole number")
+    if not isinstance(limits.nms_iou, float):
+        raise ValueError("nms_iou is no number")
+    if not description.classes or not all(isinstance(name, str) for name in description.classes):
+        raise ValueError("its classes are no names")

@@ -33,6 +33,7 @@ class FastRCNN(nn.Module):
     Args:
         backbone: its trunk sees images, its head pooled RoIs. Changed in place: batch norm is frozen.
         classes: K names.
+        sampling, loss: of training; detection: of what comes after it.
         proposals, top: of selective search, when detection is given none.
     """
 
@@ -44,11 +45,11 @@ class FastRCNN(nn.Module):
         backbone: Backbone,
         classes: Sequence[str],
         scale: ScaleConfig,
-        sampling: SamplingConfig,
-        loss: LossConfig,
-        detection: DetectionConfig,
-        proposals: SelectiveSearchConfig,
-        top: int | None,
+        sampling: SamplingConfig = SamplingConfig(),
+        loss: LossConfig = LossConfig(),
+        detection: DetectionConfig = DetectionConfig(),
+        proposals: SelectiveSearchConfig = SelectiveSearchConfig(),
+        top: int | None = None,
     ) -> None:
         super().__init__()
         freeze_batch_norm(backbone)

@@ -36,7 +36,7 @@ def draw_pictures(
     """Write a PNG of RoI pooling and, by `draw_results`, of what the detections are worth."""
     reader = Proposals(proposals.path / "proposals.h5")
     draw_results(job.folder, data, reader, detections.path / "detections.json", top)
-    fast = load(model.path / "model", job.device)
+    fast = load(model.path, job.device)
     with_objects = [record for record in data.test if len(record.boxes)]
     shown = with_objects[:: max(1, len(with_objects) // SHOWN)][:SHOWN]
     if shown:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fast_rcnn.config import Config, SVDConfig
-from fast_rcnn.detector import build, load, read_description, save
+from fast_rcnn.config import Config, DetectionConfig, ScaleConfig, SVDConfig
+from fast_rcnn.detector import Description, build, load, read_description, save
 from fast_rcnn.pictures import draw_pictures
-from fast_rcnn.svd import compress, split
+from fast_rcnn.svd import check_ranks, compress, split
 from fast_rcnn.train import train_detector
+from stages.backbones.config import Name
 from stages.backbones.weights import fill, find_weights, load_state
 from stages.data.difficult import WithoutDifficult
 from stages.data.load import load_data
@@ -21,6 +22,7 @@ from stages.detect import Detection, detect_split
 from stages.errors import expand
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.cache import Proposals
+from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.stage import ProposalFile, import_proposals, search_selectively
 from stages.store import Artifact, Job, Store, stage
 
@@ -31,6 +33,7 @@ class Trained:
 
     data: Dataset
     proposals: Artifact
+    trained: Artifact
     training: tuple[Artifact, ...]  # what train time is the sum of
     model: Artifact
     detections: Artifact
@@ -55,16 +58,19 @@ def run(config: Config, store: Store) -> Finished:
 
 def train_and_test(config: Config, store: Store) -> Trained:
     """From images to the evaluated detections of the test split."""
+    name, svd = config.backbone.name, config.svd
+    check_ranks(name, svd)  # before anything is trained
     data = load_data(config.data, store)
     proposals = proposals_of(config, data, store)
-    model = train_on(config, data, proposals, store)
-    training = [model]
-    if config.svd != SVDConfig():
-        model = store.run(decompose, model, config.svd)
+    trained = train_on(config, data, proposals, store)
+    model = assemble_from(config, data, trained, store)
+    training = [trained, model]
+    if svd != SVDConfig():
+        model = store.run(decompose, model, svd)
         training.append(model)
     detections = store.run(detect, data, proposals, model)
     evaluation = store.run(evaluate_detections, data, detections)
-    return Trained(data, proposals, tuple(training), model, detections, evaluation)
+    return Trained(data, proposals, trained, tuple(training), model, detections, evaluation)
 
 
 def proposals_of(config: Config, data: Dataset, store: Store) -> Artifact:
@@ -81,7 +87,7 @@ def train_on(
     store: Store,
     start: Artifact | None = None,
 ) -> Artifact:
-    """The trained detector; `start`: see `train_detector`."""
+    """The training; `start`: see `train_detector`."""
     return store.run(
         train_detector,
         data if config.difficult else WithoutDifficult(data),
@@ -89,38 +95,59 @@ def train_on(
         find_weights(config.backbone, store),
         config.backbone.name,
         config.top,
-        config.proposals,
-        config.scale,
+        config.scale.train,
+        config.scale.longest,
         config.sampling,
         config.loss,
         config.train,
-        config.detection,
         start,
     )
+
+
+def assemble_from(config: Config, data: Dataset, trained: Artifact, store: Store) -> Artifact:
+    """The finished detector; `config` may ask it to look otherwise than in training."""
+    return store.run(
+        assemble,
+        data.classes,
+        trained,
+        config.backbone.name,
+        config.top,
+        config.proposals,
+        config.scale,
+        config.detection,
+    )
+
+
+@stage(version=1)
+def assemble(
+    job: Job,
+    classes: tuple[str, ...],
+    trained: Artifact,
+    name: Name,
+    top: int | None,
+    proposals: SelectiveSearchConfig,
+    scale: ScaleConfig,
+    detection: DetectionConfig,
+) -> None:
+    """Put weights and what to do with them into one folder that `fast_rcnn.detector.load` reads.
+
+    Args:
+        top, proposals: of selective search, for photographs the detector will be shown.
+    """
+    description = Description("fast", name, classes, top, proposals, scale, detection)
+    save(job.folder, description, load_state(trained.path / "weights.pt"))
 
 
 @stage(version=1)
 def decompose(job: Job, model: Artifact, config: SVDConfig) -> None:
     """Truncated SVD of a finished model's fully connected layers, without training (section 3.1)."""
-    description = read_description(model.path / "model" / "model.json")
+    description = read_description(model.path / "model.json")
     whole = build(description)
-    weights = model.path / "model" / "weights.pt"
+    weights = model.path / "weights.pt"
     fill(whole, load_state(weights), weights)
     compress(whole.backbone, config, split)
     described = dataclasses.replace(description, svd=config)
-    save(job.folder / "model", described, whole.state_dict())
-
-
-@stage(version=1)
-def test_otherwise(
-    job: Job, model: Artifact, top: int | None, scales: tuple[int, ...], longest: int
-) -> None:
-    """A finished model that is to look at other scales, or at another number of proposals."""
-    source = model.path / "model"
-    description = read_description(source / "model.json")
-    scale = dataclasses.replace(description.scale, test=tuple(scales), longest=longest)
-    described = dataclasses.replace(description, top=top, scale=scale)
-    save(job.folder / "model", described, load_state(source / "weights.pt"))
+    save(job.folder, described, whole.state_dict())
 
 
 @stage(version=1)
@@ -129,7 +156,7 @@ def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> Non
 
     Writes `detections.json` and, the RoIs' own boxes with the same scores, `unregressed.json`.
     """
-    fast = load(model.path / "model", job.device)
+    fast = load(model.path, job.device)
     reader = Proposals(proposals.path / "proposals.h5")
 
     def detect_one(image: Tensor, record: Record) -> dict[str, Detection]:

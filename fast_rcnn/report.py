@@ -39,7 +39,7 @@ def report(
     files = {
         "detections.json": detections,
         "unregressed.json": finished.detections.path / "unregressed.json",
-        "model": finished.model.path / "model",
+        "model": finished.model.path,
         **{path.name: path for path in finished.pictures.path.glob("*.png")},
     }
     return metrics, summary, files

@@ -51,7 +51,7 @@ def sample(proposals: Tensor, target: Mapping[str, Tensor], config: SamplingConf
     low, high = config.background_iou
     positive = overlap >= config.positive_iou
     background = (overlap >= low) & (overlap < high) & ~positive
-    positives = _draw(positive, round(config.rois * config.positive_fraction))
+    positives = _draw(positive, int(config.rois * config.positive_fraction))
     backgrounds = _draw(background, config.rois - len(positives))
     drawn = torch.cat([positives, backgrounds])
     drawn_labels = gt_labels[drawn]

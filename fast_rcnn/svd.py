@@ -12,6 +12,8 @@ from torch import nn
 
 from fast_rcnn.config import SVDConfig
 from stages.backbones.backbone import Backbone
+from stages.backbones.config import Name
+from stages.backbones.networks import fc_sizes_of
 from stages.errors import InputError
 
 
@@ -26,18 +28,33 @@ def compress(
         how: `split`, or `two_layers` where the weights come from a file.
 
     Raises:
-        InputError: the head has no such layer, or fewer singular values than are to be kept.
+        InputError: see `check_ranks`; or the layer is two already.
     """
+    check_ranks(backbone.name, config)
     for name, kept in (("fc6", config.fc6), ("fc7", config.fc7)):
-        if kept is None:
-            continue
-        layer = getattr(backbone.head, name, None)
-        if not isinstance(layer, nn.Sequential) or not isinstance(layer[0], nn.Linear):
-            raise InputError(f"svd: {backbone.name} has no {name} to decompose")
-        limit = min(layer[0].weight.shape)
-        if not 0 < kept <= limit:
-            raise InputError(f"svd: {name} has {limit} singular values, {kept} cannot be kept")
-        layer[0] = how(layer[0], kept)
+        if kept is not None:
+            layer = backbone.head.get_submodule(name)
+            assert isinstance(layer, nn.Sequential)
+            whole = layer[0]
+            if not isinstance(whole, nn.Linear):
+                raise InputError(f"svd: {name} is decomposed already")
+            layer[0] = how(whole, kept)
+
+
+def check_ranks(backbone: Name, config: SVDConfig) -> None:
+    """Whether the network can be decomposed so.
+
+    Raises:
+        InputError: its head has no such layer, or fewer singular values than are to be kept.
+    """
+    limits = fc_sizes_of(backbone)
+    for name, kept in (("fc6", config.fc6), ("fc7", config.fc7)):
+        if kept is not None and name not in limits:
+            raise InputError(f"svd: {backbone} has no {name} to decompose")
+        if kept is not None and not 0 < kept <= limits[name]:
+            raise InputError(
+                f"svd: {name} has {limits[name]} singular values, {kept} cannot be kept"
+            )
 
 
 def two_layers(layer: nn.Linear, kept: int) -> nn.Sequential:

@@ -54,7 +54,7 @@ def cache_fast_features(
     job: Job, data: Dataset, proposals: Artifact, model: Artifact, top: int | None, layer: str
 ) -> None:
     """`layer`'s values of every training window, for R-CNN's SVMs. Writes `features/*.h5`."""
-    fast = load(model.path / "model", job.device)
+    fast = load(model.path, job.device)
     extractor = FastExtractor(fast, job.device)
     write_features(job, data.train, proposals, top, extractor, layer, image_tensor)
 
@@ -64,7 +64,7 @@ def detect_by_svms(
     job: Job, data: Dataset, proposals: Artifact, model: Artifact, svms: Artifact, layer: str
 ) -> None:
     """Detect with the SVMs' scores and the network's boxes. Writes `detections.json`."""
-    fast = load(model.path / "model", job.device)
+    fast = load(model.path, job.device)
     extractor = FastExtractor(fast, job.device)
     reader = Proposals(proposals.path / "proposals.h5")
     with np.load(svms.path / "svms.npz") as arrays:

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fast_rcnn.config import DetectionConfig, LossConfig, SamplingConfig, ScaleConfig, TrainConfig
-from fast_rcnn.detector import Description, save
+from fast_rcnn.config import LossConfig, SamplingConfig, ScaleConfig, TrainConfig
 from fast_rcnn.network import FastRCNN
 from fast_rcnn.targets import statistics
 from stages.backbones.config import Name
@@ -20,11 +19,11 @@ from stages.data.images import image_tensor, target_of
 from stages.data.records import Dataset, Record
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
-from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.windows import Windows, training_windows
 from stages.store import Artifact, Job, stage
 from stages.training.loop import train
 from stages.training.sgd import Rates
+from stages.writing import replacing
 
 
 class ImageBatches:
@@ -88,7 +87,7 @@ def losses_of(model: FastRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"], batch["proposals"])
 
 
-@stage(version=2)
+@stage(version=3)
 def train_detector(
     job: Job,
     data: Dataset,
@@ -96,31 +95,31 @@ def train_detector(
     weights: Weights,
     name: Name,
     top: int | None,
-    search: SelectiveSearchConfig,
-    scale: ScaleConfig,
+    scales: tuple[int, ...],
+    longest: int,
     sampling: SamplingConfig,
     loss: LossConfig,
     config: TrainConfig,
-    detection: DetectionConfig,
     start: Artifact | None = None,
 ) -> None:
-    """Train the whole network at once. Writes `model/`, which `fast_rcnn.detector.load` reads.
+    """Train the whole network at once. Writes `weights.pt`, `FastRCNN`'s state.
 
     Args:
-        search: of the proposals, for photographs the finished detector will be shown.
-        start: a finished Fast R-CNN whose weights to start from, but for its box layer.
+        scales, longest: see `ScaleConfig`.
+        start: a training whose weights to start from, but for the box layer.
 
     Raises:
         InputError: no training image has an object or a background RoI.
     """
     torch.manual_seed(config.sgd.seed)
     backbone = build_backbone(name, weights)
-    model = FastRCNN(backbone, data.classes, scale, sampling, loss, detection, search, top)
+    scale = ScaleConfig(train=tuple(scales), longest=longest)
+    model = FastRCNN(backbone, data.classes, scale, sampling, loss)
     if start is not None:
         fresh = {
             f"predictor.offsets.{k}": v for k, v in model.predictor.offsets.state_dict().items()
         }
-        path = start.path / "model" / "weights.pt"
+        path = start.path / "weights.pt"
         fill(model, {**load_state(path), **fresh}, path)
     choose_learners(model, config.learn)
     reader = Proposals(proposals.path / "proposals.h5")
@@ -138,8 +137,8 @@ def train_detector(
     rates = Rates(new, config.new_layer_factor, config.bias_factor, bias_decay=False)
     train(job, model, batches, losses_of, config.sgd, rates, "Fast R-CNN")
     model.fold()
-    description = Description("fast", name, data.classes, top, search, scale, detection)
-    save(job.folder / "model", description, model.cpu().state_dict())
+    with replacing(job.folder / "weights.pt") as file:
+        torch.save(model.cpu().state_dict(), file)
 
 
 def choose_learners(model: FastRCNN, learn: str) -> None:

@@ -90,7 +90,8 @@ def early_layers_of(name: Name) -> tuple[str, ...]:
     """Prefixes of the trunk's parameters that stay as they were pre-trained (Fast R-CNN, section 4.5).
 
     Edges and colours are the same for any task, and learning them costs most: the paper's conv1 of
-    AlexNet, conv1 and conv2 of VGG16; elsewhere what sees a quarter of the resolution or more.
+    AlexNet, conv1 and conv2 of VGG16; elsewhere what sees a quarter of the resolution or more, and of
+    `tiny`, pre-trained on drawings alone, the first layer.
     """
     layers: dict[Name, tuple[int | str, ...]] = {
         "tiny": (0,),

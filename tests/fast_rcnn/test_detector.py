@@ -138,8 +138,8 @@ def test_other_networks_are_kept_too(tmp_path: Path, backbone: Any) -> None:
 def test_a_decomposed_model_is_kept(saved: Path, tmp_path: Path, config: SVDConfig) -> None:
     folder = tmp_path / "decomposed"
     folder.mkdir()
-    decompose(Job(folder), Artifact(saved.parent, "x"), config)
-    loaded = load(folder / "model", "cpu")
+    decompose(Job(folder), Artifact(saved, "x"), config)
+    loaded = load(folder, "cpu")
     expected = made()
     compress(expected.backbone, config, split)
     scores, moved = loaded.score(PICTURE, BOXES)
@@ -147,16 +147,16 @@ def test_a_decomposed_model_is_kept(saved: Path, tmp_path: Path, config: SVDConf
     torch.testing.assert_close(scores, chances, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(moved, boxes, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(scores, made().score(PICTURE, BOXES)[0], atol=1e-3)
-    assert read_description(folder / "model" / "model.json") == replace(DESCRIPTION, svd=config)
-    sizes = [(path / "weights.pt").stat().st_size for path in (folder / "model", saved)]
+    assert read_description(folder / "model.json") == replace(DESCRIPTION, svd=config)
+    sizes = [(path / "weights.pt").stat().st_size for path in (folder, saved)]
     assert sizes[0] < sizes[1]
 
 
 def test_decomposed_at_full_rank_it_detects_the_same(saved: Path, tmp_path: Path) -> None:
     folder = tmp_path / "decomposed"
     folder.mkdir()
-    decompose(Job(folder), Artifact(saved.parent, "x"), SVDConfig(256, 256))
-    scores, moved = load(folder / "model", "cpu").score(PICTURE, BOXES)
+    decompose(Job(folder), Artifact(saved, "x"), SVDConfig(256, 256))
+    scores, moved = load(folder, "cpu").score(PICTURE, BOXES)
     chances, boxes = load(saved, "cpu").score(PICTURE, BOXES)
     torch.testing.assert_close(scores, chances, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(moved, boxes, rtol=1e-3, atol=1e-2)
@@ -169,7 +169,7 @@ def test_a_rank_there_is_not_leaves_no_model(
     folder = tmp_path / "decomposed"
     folder.mkdir()
     with pytest.raises(InputError, match="singular values"):
-        decompose(Job(folder), Artifact(saved.parent, "x"), config)
+        decompose(Job(folder), Artifact(saved, "x"), config)
     assert list(folder.iterdir()) == []
 
 
@@ -293,7 +293,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
 def detected(data: Any, saved: Path, folder: Path) -> dict[str, Any]:
     """What the stage finds, by kind and image."""
     folder.mkdir()
-    detect(Job(folder), data, data.proposals, Artifact(saved.parent, "x"))
+    detect(Job(folder), data, data.proposals, Artifact(saved, "x"))
     assert {path.name for path in folder.iterdir()} == {"detections.json", "unregressed.json"}
     return {path.stem: load_detections(path, data.category_ids) for path in folder.glob("*.json")}
 
@@ -336,5 +336,5 @@ def test_proposals_of_another_data_set_are_refused(
     ):
         write_proposals(other.proposals.path / "proposals.h5", records, [BOXES.numpy()])
         with pytest.raises(InputError, match=words) as caught:
-            detect(Job(tmp_path), toy, other.proposals, Artifact(saved.parent, "x"))
+            detect(Job(tmp_path), toy, other.proposals, Artifact(saved, "x"))
         assert "\n" not in str(caught.value)

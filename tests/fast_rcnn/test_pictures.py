@@ -45,7 +45,7 @@ def model_in(folder: Path, classes: tuple[str, ...], scale: ScaleConfig | None =
         DetectionConfig(dtype="float32"),
     )
     torch.manual_seed(0)
-    save(folder / "model", description, build(description).state_dict())
+    save(folder, description, build(description).state_dict())
     return Artifact(folder, "model")
 
 
@@ -93,7 +93,7 @@ def test_no_image_in_the_split(toy_of: Make, tmp_path: Path) -> None:
 def shown(data: Any, tmp_path: Path, scale: ScaleConfig | None = None) -> Any:
     model = model_in(tmp_path, data.classes, scale)
     draw_pictures(Job(tmp_path), data, data.proposals, model, Artifact(tmp_path, "x"), None)
-    return load(model.path / "model", "cpu")
+    return load(model.path, "cpu")
 
 
 def test_a_row_is_the_image_a_channel_of_its_map_and_what_is_pooled(
