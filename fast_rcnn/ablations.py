@@ -127,7 +127,7 @@ def test_time_rows(config: Config, base: Trained, store: Store) -> tuple[list[Ro
             again(label, otherwise(top=fewer), base.proposals)
             claims.append(Claim(FULL, label))
     smallest = min(min(r.width, r.height) for r in base.data.test) / 12
-    dense = store.run(propose_densely, base.data, smallest, 0.33, 7)
+    dense = store.run(propose_densely, base.data, smallest, 0.5, 7)
     again("dense boxes at test instead of selective search's", otherwise(top=None), dense)
     claims.append(Claim(FULL, "dense boxes at test instead of selective search's"))
     if "fc7" in layers_of(name):
