@@ -159,9 +159,9 @@ def trained_rows(config: Config, base: Trained, store: Store) -> tuple[list[Row]
     claims.append(Claim("tested without box regression", plain))
     stagewise = "stage-wise: the box layer afterwards"
     learn = dataclasses.replace(config.train, learn="boxes")
-    model = train_on(
-        dataclasses.replace(config, train=learn), base.data, base.proposals, store, alone.model
-    )
+    afterwards = dataclasses.replace(config, train=learn)
+    trained = train_on(afterwards, base.data, base.proposals, store, alone.trained)
+    model = assemble_from(config, base.data, trained, store)
     detections = store.run(detect, base.data, base.proposals, model)
     rows.append(Row(stagewise, detections.path / "detections.json", 54.6))
     claims += [Claim(stagewise, plain), Claim(FULL, stagewise)]
