@@ -96,12 +96,7 @@ def fast_rcnn(name: Name, device: str, shorter: int, svd: SVDConfig) -> FastRCNN
         DetectionConfig(),
         svd,
     )
-    model = fast.build(description).eval().requires_grad_(False)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if choose_dtype("auto", device) == "bfloat16":
-        model.backbone.trunk.to(torch.bfloat16)
-        model.backbone.head.to(torch.bfloat16)
-    return model
+    return fast.ready(fast.build(description), description.detection.dtype, device)
 
 
 def _with_svms(

@@ -23,8 +23,8 @@ def command(arguments: Sequence[str]) -> None:
     if not folder.is_finished(store):
         # Loading torchvision takes seconds that a finished run need not wait for.
         from fast_rcnn.pipeline import run
-        from fast_rcnn.report import report
+        from stages.report import report
 
         finished = store.again(lambda: run(config, store))
-        folder.write(*report(finished, store, config))
+        folder.write(*report("fast", config.backbone.name, finished, store.used))
     print(folder.summary())

@@ -62,10 +62,14 @@ def load(folder: Path, device: str) -> FastRCNN:
     description = read_description(folder / "model.json")
     model = build(description)
     fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
+    return ready(model, description.detection.dtype, device)
+
+
+def ready(model: FastRCNN, dtype: DType, device: str) -> FastRCNN:
+    """`model` itself, changed to detect: on the device, its trunk and head in `dtype`."""
     model.eval().requires_grad_(False)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dtype = choose_dtype(description.detection.dtype, device)
-    if dtype == "bfloat16":
+    if choose_dtype(dtype, device) == "bfloat16":
         model.backbone.trunk.to(torch.bfloat16)
         model.backbone.head.to(torch.bfloat16)
     return model

@@ -19,11 +19,10 @@ from stages.data.difficult import WithoutDifficult
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
-from stages.errors import expand
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
-from stages.proposals.stage import ProposalFile, import_proposals, search_selectively
+from stages.proposals.stage import find_proposals
 from stages.store import Artifact, Job, Store, stage
 
 
@@ -61,7 +60,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     name, svd = config.backbone.name, config.svd
     check_ranks(name, svd)  # before anything is trained
     data = load_data(config.data, store)
-    proposals = proposals_of(config, data, store)
+    proposals = find_proposals(config.proposals, config.proposals_file, data, store)
     trained = train_on(config, data, proposals, store)
     model = assemble_from(config, data, trained, store)
     training = [trained, model]
@@ -71,13 +70,6 @@ def train_and_test(config: Config, store: Store) -> Trained:
     detections = store.run(detect, data, proposals, model)
     evaluation = store.run(evaluate_detections, data, detections)
     return Trained(data, proposals, trained, tuple(training), model, detections, evaluation)
-
-
-def proposals_of(config: Config, data: Dataset, store: Store) -> Artifact:
-    """Both splits' proposals: searched for, or from a file."""
-    if config.proposals_file is None:
-        return store.run(search_selectively, data, config.proposals)
-    return store.run(import_proposals, data, ProposalFile.at(expand(config.proposals_file)))
 
 
 def train_on(

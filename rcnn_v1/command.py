@@ -23,8 +23,8 @@ def command(arguments: Sequence[str]) -> None:
     if not folder.is_finished(store):
         # Loading torchvision and scikit-learn takes seconds that a finished run need not wait for.
         from rcnn_v1.pipeline import run
-        from rcnn_v1.report import report
+        from stages.report import report
 
         finished = store.again(lambda: run(config, store))
-        folder.write(*report(finished, store, config))
+        folder.write(*report("rcnn", config.backbone.name, finished, store.used))
     print(folder.summary())

@@ -23,7 +23,7 @@ from stages.data.decode import ImageCache
 from stages.data.records import Dataset, Record
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
-from stages.proposals.windows import Windows, training_windows
+from stages.proposals.windows import Windows, draw_rows, training_windows
 from stages.store import Artifact, Job, stage
 from stages.training.loop import train
 from stages.training.sgd import Rates
@@ -57,14 +57,10 @@ class WindowBatches:
 
     def choose(self, rng: np.random.Generator) -> np.ndarray:
         """int64 [B], rows of the windows: positives, then background."""
-        chosen = [
-            rng.choice(rows, count, replace=len(rows) < count)
-            for rows, count in (
-                (self.positives, self.config.positives),
-                (self.backgrounds, self.config.backgrounds),
-            )
-        ]
-        return np.concatenate(chosen)
+        config = self.config
+        return draw_rows(
+            rng, (self.positives, config.positives), (self.backgrounds, config.backgrounds)
+        )
 
     def __getitem__(self, iteration: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.config.sgd.seed, iteration])

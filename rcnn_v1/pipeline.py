@@ -24,11 +24,11 @@ from stages.backbones.weights import Weights, build_backbone, find_weights
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
-from stages.errors import InputError, expand
+from stages.errors import InputError
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
-from stages.proposals.stage import ProposalFile, import_proposals, search_selectively
+from stages.proposals.stage import find_proposals
 from stages.store import Artifact, Job, Store, stage
 
 
@@ -72,12 +72,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     name, top, context = config.backbone.name, config.top, config.context
     take = dataclasses.replace(config.features, layer=feature_layer(name, config.features.layer))
     data = load_data(config.data, store)
-    if config.proposals_file is None:
-        proposals = store.run(search_selectively, data, config.proposals)
-    else:
-        proposals = store.run(
-            import_proposals, data, ProposalFile.at(expand(config.proposals_file))
-        )
+    proposals = find_proposals(config.proposals, config.proposals_file, data, store)
     weights = find_weights(config.backbone, store)
 
     training: list[Artifact] = []

@@ -23,8 +23,8 @@ def command(arguments: Sequence[str]) -> None:
     if not folder.is_finished(store):
         # Loading torchvision and scikit-learn takes seconds that a finished run need not wait for.
         from spp_net.pipeline import run
-        from spp_net.report import report
+        from stages.report import report
 
         finished = store.again(lambda: run(config, store))
-        folder.write(*report(finished, store, config))
+        folder.write(*report("spp", config.backbone.name, finished, store.used))
     print(folder.summary())

@@ -23,10 +23,9 @@ from stages.backbones.weights import find_weights, load_state
 from stages.data.difficult import WithoutDifficult
 from stages.data.load import load_data
 from stages.data.records import Dataset
-from stages.errors import expand
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.selective_search import SelectiveSearchConfig
-from stages.proposals.stage import ProposalFile, import_proposals, search_selectively
+from stages.proposals.stage import find_proposals
 from stages.store import Artifact, Job, Store, stage
 
 
@@ -65,12 +64,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     check_backbone(name)
     take = dataclasses.replace(config.features, layer=feature_layer(name, config.features.layer))
     data = load_data(config.data, store)
-    if config.proposals_file is None:
-        proposals = store.run(search_selectively, data, config.proposals)
-    else:
-        proposals = store.run(
-            import_proposals, data, ProposalFile.at(expand(config.proposals_file))
-        )
+    proposals = find_proposals(config.proposals, config.proposals_file, data, store)
     weights = find_weights(config.backbone, store)
 
     # One pass over every image at each scale; all that follows reads its maps.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,64 @@ from stages.data.records import Dataset
 from stages.evaluation.detections_io import load_detections
 from stages.evaluation.threshold import usual_scores
 from stages.store import Artifact
+
+
+class Finished(Protocol):
+    """A finished run's artifacts, whatever paper it is of."""
+
+    @property
+    def data(self) -> Dataset: ...
+    @property
+    def proposals(self) -> Artifact: ...
+    @property
+    def training(self) -> tuple[Artifact, ...]: ...
+    @property
+    def model(self) -> Artifact: ...
+    @property
+    def detections(self) -> Artifact: ...
+    @property
+    def evaluation(self) -> Artifact: ...
+    @property
+    def pictures(self) -> Artifact: ...
+
+
+def report(
+    paper: str, backbone: str, finished: Finished, used: Sequence[Artifact]
+) -> tuple[dict[str, Any], str, dict[str, Path]]:
+    """`metrics.json`'s content, its summary as text, and files to copy, by name.
+
+    Args:
+        paper, backbone, used: see `metrics_of`.
+        finished: its detections are there with box regression and without.
+    """
+    detections = finished.detections.path / "detections.json"
+    metrics = metrics_of(
+        paper,
+        backbone,
+        finished.data,
+        {
+            "result": finished.evaluation.path / "detections.json",
+            "result_without_box_regression": finished.evaluation.path / "unregressed.json",
+        },
+        detections,
+        finished.proposals,
+        finished.training,
+        used,
+    )
+    summary = "\n".join(
+        [
+            stage_table(metrics["stages"]),
+            result_line("with box regression", metrics["result"]),
+            result_line("without", metrics["result_without_box_regression"]),
+        ]
+    )
+    files = {
+        "detections.json": detections,
+        "unregressed.json": finished.detections.path / "unregressed.json",
+        "model": finished.model.path,
+        **{path.name: path for path in finished.pictures.path.glob("*.png")},
+    }
+    return metrics, summary, files
 
 
 def metrics_of(

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.data.records import Dataset, Record
-from stages.errors import InputError
+from stages.errors import InputError, expand
 from stages.proposals.cache import Proposals, write_proposals
 from stages.proposals.recall import measure_recall, recall_table
 from stages.proposals.selective_search import (
@@ -25,7 +25,7 @@ from stages.proposals.selective_search import (
     search_record,
 )
 from stages.shards import shards, unmade
-from stages.store import Job, stage
+from stages.store import Artifact, Job, Store, stage
 from stages.writing import replacing
 
 SHARD = 16  # images: what a kill may cost
@@ -94,6 +94,19 @@ def import_proposals(job: Job, data: Dataset, source: ProposalFile) -> None:
     records = [*data.train, *data.test]
     write_proposals(job.folder / "proposals.h5", records, [given.of(record) for record in records])
     keep_recall(job, data)
+
+
+def find_proposals(
+    config: SelectiveSearchConfig, file: str | None, data: Dataset, store: Store
+) -> Artifact:
+    """Both splits' proposals: searched for, or from a file.
+
+    Raises:
+        InputError: the file cannot be read, or is of another data set.
+    """
+    if file is None:
+        return store.run(search_selectively, data, config)
+    return store.run(import_proposals, data, ProposalFile.at(expand(file)))
 
 
 def keep_recall(job: Job, data: Dataset) -> None:

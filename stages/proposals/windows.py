@@ -67,3 +67,10 @@ def training_windows(records: Sequence[Record], proposals: Proposals, top: int |
         np.concatenate(label).astype(np.int64),
         np.concatenate(gt).astype(np.int64),
     )
+
+
+def draw_rows(rng: np.random.Generator, *groups: tuple[np.ndarray, int]) -> np.ndarray:
+    """So many rows of each group, a group after another: int64 [B]; repeated only if too few."""
+    return np.concatenate(
+        [rng.choice(rows, count, replace=len(rows) < count) for rows, count in groups]
+    )
