@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,71 +14,15 @@ from fast_rcnn.targets import statistics
 from stages.backbones.config import Name
 from stages.backbones.networks import early_layers_of
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
-from stages.data.images import image_tensor, target_of
-from stages.data.records import Dataset, Record
+from stages.data.records import Dataset
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, training_windows
 from stages.store import Artifact, Job, stage
+from stages.training.image_batches import ImageBatches
 from stages.training.loop import train
 from stages.training.sgd import Rates
 from stages.writing import replacing
-
-
-class ImageBatches:
-    """Batch s: N images with their objects and proposals, each mirrored by chance, by (seed, s).
-
-    Every image comes once before any comes again, in an order of its own each time.
-
-    Args:
-        usable: indices of the records that have something to learn.
-    """
-
-    threads = True
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        usable: np.ndarray,
-        proposals: Proposals,
-        top: int | None,
-        images: int,
-        mirror: bool,
-        seed: int,
-    ) -> None:
-        self.records, self.usable, self.proposals, self.top = records, usable, proposals, top
-        self.images, self.mirror, self.seed = images, mirror, seed
-
-    def choose(self, iteration: int) -> list[int]:
-        """Indices of the records of a batch."""
-        chosen = []
-        for place in range(iteration * self.images, (iteration + 1) * self.images):
-            epoch, position = divmod(place, len(self.usable))
-            order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.usable)
-            chosen.append(int(order[position]))
-        return chosen
-
-    def __getitem__(self, iteration: int) -> dict[str, Any]:
-        rng = np.random.default_rng([self.seed, 1, iteration])
-        images, targets, proposals, ids = [], [], [], []
-        for index in self.choose(iteration):
-            record = self.records[index]
-            image, target = image_tensor(record), target_of(record)
-            boxes = torch.from_numpy(self.proposals.of(record, self.top))
-            if self.mirror and rng.random() < 0.5:
-                image, width = image.flip(-1), record.width
-                target["boxes"], boxes = mirror(target["boxes"], width), mirror(boxes, width)
-            images.append(image)
-            targets.append(target)
-            proposals.append(boxes)
-            ids.append(record.image_id)
-        return {"images": images, "targets": targets, "proposals": proposals, "image_ids": ids}
-
-
-def mirror(boxes: Tensor, width: int) -> Tensor:
-    """Boxes [R, 4] of an image as wide, left and right exchanged."""
-    x1, y1, x2, y2 = boxes.unbind(1)
-    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
 def losses_of(model: FastRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -131,7 +74,7 @@ def train_detector(
     if len(usable) == 0:
         raise InputError("Fast R-CNN needs objects or background beside them in the training split")
     batches = ImageBatches(
-        data.train, usable, reader, top, sampling.images, config.mirror, config.sgd.seed
+        data.train, usable, sampling.images, config.mirror, config.sgd.seed, reader, top
     )
     new = ("predictor.", *(f"backbone.{prefix}" for prefix in backbone.new))
     rates = Rates(new, config.new_layer_factor, config.bias_factor, bias_decay=False)

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
@@ -30,22 +28,20 @@ from fast_rcnn.network import FastRCNN
 from fast_rcnn.pipeline import assemble, detect
 from fast_rcnn.targets import statistics
 from fast_rcnn.train import (
-    ImageBatches,
     choose_learners,
     images_to_learn_from,
-    mirror,
     train_detector,
 )
 from stages.backbones.config import Name
 from stages.backbones.networks import early_layers_of
 from stages.backbones.weights import Weights, build_backbone, load_state
 from stages.data.difficult import WithoutDifficult
-from stages.data.images import image_tensor
 from stages.errors import InputError
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.windows import training_windows
 from stages.store import Artifact, Job
+from stages.training.image_batches import ImageBatches
 from stages.training.sgd import SGDConfig
 
 Make = Callable[..., Any]
@@ -110,144 +106,6 @@ def losses(folder: Path) -> list[dict[str, str]]:
     for row in rows:
         del row["seconds"]
     return rows
-
-
-# Who is in a batch ---------------------------------------------------------------------------
-
-
-def batches_of(
-    data: Any, usable: Any = None, images: int = 2, mirror: bool = True, seed: int = 0
-) -> ImageBatches:
-    chosen = np.arange(len(data.train)) if usable is None else np.array(usable)
-    return ImageBatches(data.train, chosen, data.reader, None, images, mirror, seed)
-
-
-@given(st.integers(1, 12), st.integers(1, 5), st.integers(0, 100))
-def test_each_image_comes_once_before_any_comes_again(count: int, images: int, seed: int) -> None:
-    usable = np.arange(count) * 3 + 1
-    batches = ImageBatches([], usable, None, None, images, True, seed)  # type: ignore[arg-type]
-    places = [index for s in range(4 * count) for index in batches.choose(s)]
-    assert all(len(batches.choose(s)) == images for s in range(3))
-    for epoch in range(len(places) // count):
-        assert sorted(places[epoch * count : (epoch + 1) * count]) == usable.tolist()
-
-
-def test_every_epoch_has_an_order_of_its_own() -> None:
-    batches = ImageBatches([], np.arange(30), None, None, 30, True, 3)  # type: ignore[arg-type]
-    orders = [tuple(batches.choose(epoch)) for epoch in range(6)]
-    assert len(set(orders)) == 6
-    assert tuple(range(30)) not in orders
-
-
-def test_a_batch_is_its_images_with_all_that_is_theirs(toy: Any) -> None:
-    batches = batches_of(toy, mirror=False, images=3)
-    for s in range(6):
-        batch = batches[s]
-        chosen = [toy.train[index] for index in batches.choose(s)]
-        assert batch["image_ids"] == [record.image_id for record in chosen]
-        for record, image, target, proposals in zip(
-            chosen, batch["images"], batch["targets"], batch["proposals"], strict=True
-        ):
-            assert torch.equal(image, image_tensor(record))
-            assert target["boxes"].tolist() == record.boxes.tolist()
-            assert target["labels"].tolist() == record.labels.tolist()
-            assert target["iscrowd"].tolist() == record.iscrowd.tolist()
-            assert proposals.tolist() == toy.reader.of(record).tolist()
-
-
-def test_only_the_best_ranked_proposals(toy: Any) -> None:
-    batches = ImageBatches(toy.train, np.arange(18), toy.reader, 2, 2, False, 0)
-    assert {len(boxes) for s in range(9) for boxes in batches[s]["proposals"]} == {0, 2}
-
-
-def test_a_batch_is_a_function_of_seed_and_iteration(toy: Any) -> None:
-    expected = batches_of(toy, seed=4)[5]
-    other = batches_of(toy, seed=4)
-    other[9], other[0]
-    torch.manual_seed(99)
-    np.random.seed(99)
-    assert_same_batch(other[5], expected)
-    others = [other[6], batches_of(toy, seed=5)[5], batches_of(toy, seed=5)[4]]
-    assert all(batch["image_ids"] != expected["image_ids"] for batch in others)
-
-
-def assert_same_batch(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one["image_ids"] == other["image_ids"]
-    for first, second in zip(one["images"], other["images"], strict=True):
-        assert torch.equal(first, second)
-    for first, second in zip(one["proposals"], other["proposals"], strict=True):
-        assert torch.equal(first, second)
-    for first, second in zip(one["targets"], other["targets"], strict=True):
-        assert torch.equal(first["boxes"], second["boxes"])
-
-
-# Mirroring -----------------------------------------------------------------------------------
-
-
-Corner = st.tuples(*[st.floats(0, 300, width=32)] * 4)
-
-
-@given(st.lists(Corner, max_size=5), st.integers(1, 300))
-def test_mirrored_twice_is_as_it_was(corners: list[tuple[float, ...]], width: int) -> None:
-    boxes = torch.tensor(corners).reshape(-1, 4)
-    once = mirror(boxes, width)
-    torch.testing.assert_close(mirror(once, width), boxes, rtol=0, atol=1e-4)
-    assert torch.equal(once[:, 1::2], boxes[:, 1::2])
-    sides = [b[:, 2] - b[:, 0] for b in (once, boxes)]
-    torch.testing.assert_close(*sides, rtol=0, atol=1e-4)
-
-
-@given(st.integers(0, 59), st.integers(1, 60), st.integers(60, 90))
-def test_mirrored_boxes_are_of_the_mirrored_pixels(x: int, wide: int, width: int) -> None:
-    x2 = min(x + wide, width)
-    row = torch.zeros(width)
-    row[x:x2] = 1
-    left, _, right, _ = mirror(torch.tensor([[x, 0, x2, 1]]), width)[0].tolist()
-    expected = torch.zeros(width)
-    expected[left:right] = 1
-    assert torch.equal(row.flip(0), expected)
-
-
-def test_boxes_and_pixels_are_mirrored_together(toy_of: Make) -> None:
-    data = toy_of([[BOX, [30, 2, 60, 20]]], [[1, 2]], [[BOX, [0, 0, 60, 48]]])
-    white = np.zeros((48, 60, 3), np.uint8)
-    white[6:30, 5:25] = 255
-    Image.fromarray(white).save(data.train[0].path)
-    before = data.train[0].boxes.copy()
-    batches = batches_of(data, images=1)
-    turned = 0
-    for s in range(40):
-        batch = batches[s]
-        image, boxes = batch["images"][0], batch["targets"][0]["boxes"]
-        bright = (image[0] == 255).nonzero()
-        (top, left), (bottom, right) = bright.min(dim=0).values, bright.max(dim=0).values + 1
-        assert boxes[0].tolist() == [left, top, right, bottom]
-        assert batch["proposals"][0][0].tolist() == boxes[0].tolist()
-        assert batch["proposals"][0][1].tolist() == [0, 0, 60, 48]
-        if boxes[0].tolist() == [35, 6, 55, 30]:
-            turned += 1
-            assert boxes[1].tolist() == [0, 2, 30, 20]
-        else:
-            assert boxes.tolist() == [BOX, [30, 2, 60, 20]]
-    assert 10 < turned < 30
-    # The data itself stays as it is.
-    assert np.array_equal(data.train[0].boxes, before)
-
-
-def test_the_images_of_a_batch_are_mirrored_apart(toy: Any) -> None:
-    batches = batches_of(toy, usable=[0, 1])
-    seen = set()
-    for s in range(40):
-        batch = batches[s]
-        plain = [image_tensor(toy.train[index]) for index in batches.choose(s)]
-        seen.add(tuple(torch.equal(a, b) for a, b in zip(batch["images"], plain, strict=True)))
-    assert len(seen) == 4
-
-
-def test_without_mirroring_none_is(toy: Any) -> None:
-    batches = batches_of(toy, usable=[0], images=1, mirror=False)
-    plain = image_tensor(toy.train[0])
-    assert all(torch.equal(batches[s]["images"][0], plain) for s in range(20))
 
 
 # Which images --------------------------------------------------------------------------------
@@ -570,7 +428,10 @@ def test_a_loss_that_is_no_number_names_its_images(
     monkeypatch.setattr(fast_rcnn.train, "losses_of", poisoned)
     with pytest.raises(InputError, match="iteration 0:") as caught:
         train(tmp_path, toy)
-    ids = [toy.train[n].image_id for n in batches_of(toy, usable(toy), seed=4).choose(0)]
+    ids = [
+        toy.train[n].image_id
+        for n in ImageBatches(toy.train, np.array(usable(toy)), 2, True, 4).choose(0)
+    ]
     assert all(image_id in str(caught.value) for image_id in ids)
 
 

@@ -1,0 +1,80 @@
+"""Batches of whole images for the papers that train on them, a few at a time.
+
+R boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.data.images import image_tensor, target_of
+from stages.data.records import Record
+from stages.proposals.cache import Proposals
+
+
+class ImageBatches:
+    """Batch s: N images with their objects, each mirrored by chance, by (seed, s).
+
+    Every image comes once before any comes again, in an order of its own each time.
+
+    Args:
+        usable: indices of the records that have something to learn.
+        images: N.
+        proposals: given along with each image, its best `top`; None: none are.
+    """
+
+    threads = True
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        usable: np.ndarray,
+        images: int,
+        mirror: bool,
+        seed: int,
+        proposals: Proposals | None = None,
+        top: int | None = None,
+    ) -> None:
+        self.records, self.usable, self.proposals, self.top = records, usable, proposals, top
+        self.images, self.mirror, self.seed = images, mirror, seed
+
+    def choose(self, iteration: int) -> list[int]:
+        """Indices of the records of a batch."""
+        chosen = []
+        for place in range(iteration * self.images, (iteration + 1) * self.images):
+            epoch, position = divmod(place, len(self.usable))
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.usable)
+            chosen.append(int(order[position]))
+        return chosen
+
+    def __getitem__(self, iteration: int) -> dict[str, Any]:
+        """`images`, uint8 [3, H, W] each; `targets`, torchvision's; `image_ids`; perhaps `proposals`."""
+        rng = np.random.default_rng([self.seed, 1, iteration])
+        batch: dict[str, Any] = {"images": [], "targets": [], "image_ids": []}
+        if self.proposals is not None:
+            batch["proposals"] = []
+        for index in self.choose(iteration):
+            record = self.records[index]
+            image, target = image_tensor(record), target_of(record)
+            mirrored = self.mirror and rng.random() < 0.5
+            if mirrored:
+                image = image.flip(-1)
+                target["boxes"] = mirror(target["boxes"], record.width)
+            batch["images"].append(image)
+            batch["targets"].append(target)
+            batch["image_ids"].append(record.image_id)
+            if self.proposals is not None:
+                boxes = torch.from_numpy(self.proposals.of(record, self.top))
+                batch["proposals"].append(mirror(boxes, record.width) if mirrored else boxes)
+        return batch
+
+
+def mirror(boxes: Tensor, width: int) -> Tensor:
+    """Boxes [R, 4] of an image as wide, left and right exchanged."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
