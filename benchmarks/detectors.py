@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rivals import detector as torchvision_faster
 from fast_rcnn import detector as fast
+from faster_rcnn import detector as faster
 from rcnn_v1 import detector as rcnn
 from spp_net import detector as spp
 from stages.data.load import DataConfig, load_data
@@ -22,6 +24,8 @@ LOADERS: dict[str, Callable[[Path, str], Any]] = {
     "rcnn": rcnn.load,
     "spp": spp.load,
     "fast": fast.load,
+    "faster": faster.load,
+    torchvision_faster.PAPER: torchvision_faster.load,
 }
 
 

@@ -167,7 +167,7 @@ def _fast_rcnn(
         config.proposals,
         config.top,
     )
-    choose_learners(model, config.train.learn)
+    choose_learners(model, config.backbone.name, config.train.learn)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     backbone = model.backbone
     pair = [random_image(*size).to(device)] * PASS

@@ -40,4 +40,4 @@ def propose_densely(job: Job, data: Dataset, smallest: float, step: float, sizes
     records = [*data.train, *data.test]
     boxes = [dense_boxes(r.width, r.height, smallest, step, sizes) for r in records]
     write_proposals(job.folder / "proposals.h5", records, boxes)
-    keep_recall(job, data)
+    keep_recall(job, {"train": data.train, "test": data.test})

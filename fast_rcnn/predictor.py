@@ -39,3 +39,9 @@ class Predictor(nn.Module):
         """
         self.offsets.weight.mul_(std.flatten()[:, None])
         self.offsets.bias.mul_(std.flatten()).add_(mean.flatten())
+
+    @torch.no_grad()
+    def unfold(self, mean: Tensor, std: Tensor) -> None:
+        """The inverse of `fold`: a finished layer learns on, with statistics that may be others."""
+        self.offsets.weight.div_(std.flatten()[:, None])
+        self.offsets.bias.sub_(mean.flatten()).div_(std.flatten())

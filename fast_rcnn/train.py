@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fast_rcnn.config import LossConfig, SamplingConfig, ScaleConfig, TrainConfig
 from fast_rcnn.network import FastRCNN
@@ -44,12 +44,13 @@ def train_detector(
     loss: LossConfig,
     config: TrainConfig,
     start: Artifact | None = None,
+    keep_boxes: bool = False,
 ) -> None:
     """Train the whole network at once. Writes `weights.pt`, `FastRCNN`'s state.
 
     Args:
         scales, longest: see `ScaleConfig`.
-        start: a training whose weights to start from, but for the box layer.
+        start: a training whose weights to start from; keep_boxes: those of the box layer too.
 
     Raises:
         InputError: no training image has an object or a background RoI.
@@ -63,13 +64,15 @@ def train_detector(
             f"predictor.offsets.{k}": v for k, v in model.predictor.offsets.state_dict().items()
         }
         path = start.path / "weights.pt"
-        fill(model, {**load_state(path), **fresh}, path)
-    choose_learners(model, config.learn)
+        fill(model, {**load_state(path), **({} if keep_boxes else fresh)}, path)
+    choose_learners(model, backbone.name, config.learn)
     reader = Proposals(proposals.path / "proposals.h5")
     windows = training_windows(data.train, reader, top)
     model.box_mean, model.box_std = statistics(
         data.train, windows, len(data.classes), sampling.positive_iou
     )
+    if start is not None and keep_boxes:
+        model.predictor.unfold(model.box_mean, model.box_std)
     usable = images_to_learn_from(windows, len(data.train), sampling)
     if len(usable) == 0:
         raise InputError("Fast R-CNN needs objects or background beside them in the training split")
@@ -84,16 +87,20 @@ def train_detector(
         torch.save(model.cpu().state_dict(), file)
 
 
-def choose_learners(model: FastRCNN, learn: str) -> None:
-    """Keep the layers that do not learn as they are (section 4.5); see `TrainConfig.learn`."""
+def choose_learners(model: nn.Module, name: Name, learn: str) -> None:
+    """Keep the layers that do not learn as they are (section 4.5); see `TrainConfig.learn`.
+
+    Args:
+        model: a detector, its parts called as `FastRCNN`'s, on the backbone of that name.
+    """
     still = {
         "all": (),
         "head": ("backbone.trunk.",),
         "boxes": ("backbone.", "predictor.scores."),
-        "default": tuple(f"backbone.{layer}" for layer in early_layers_of(model.backbone.name)),
+        "default": tuple(f"backbone.{layer}" for layer in early_layers_of(name)),
     }[learn]
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(still))
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(not key.startswith(still))
 
 
 def images_to_learn_from(windows: Windows, images: int, config: SamplingConfig) -> np.ndarray:

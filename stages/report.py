@@ -79,7 +79,7 @@ def metrics_of(
     data: Dataset,
     evaluations: Mapping[str, Path],
     detections: Path,
-    proposals: Artifact,
+    proposals: Artifact | None,
     training: Sequence[Artifact],
     used: Sequence[Artifact],
 ) -> dict[str, Any]:
@@ -91,14 +91,14 @@ def metrics_of(
         evaluations: files of `evaluate_detections` by their key: "result", and what else the
             paper compares ("result_without_box_regression").
         detections: the `detections.json` that `make detect`'s thresholds are read off.
-        proposals: of selective search.
+        proposals: of selective search; None: the detector makes its own.
         training: what train time and disk are the sums of; those not in `used` count nothing.
         used: every stage of the run, in order: `Store.used`.
 
     Returns:
         A dict for JSON: "paper", "backbone", "classes", the keys of `evaluations`;
         "usual_scores" {class: score}, without the classes that have none; "proposals", their
-        recall; "train_seconds", "train_disk_mib" (MiB); "stages", see `stage_rows`.
+        recall, where there are any; "train_seconds", "train_disk_mib" (MiB); "stages", see `stage_rows`.
 
     Raises:
         InputError: as `load_detections`.
@@ -117,7 +117,7 @@ def metrics_of(
             for name, score in zip(data.classes, usual, strict=True)
             if np.isfinite(score)
         },
-        "proposals": read_json(proposals.path / "recall.json"),
+        **({} if proposals is None else {"proposals": read_json(proposals.path / "recall.json")}),
         "train_seconds": round(sum(row["seconds"] for row in trained), 3),
         "train_disk_mib": round(sum(row["disk_mib"] for row in trained), 2),
         "stages": rows,

@@ -43,6 +43,14 @@ def size_at(height: int, width: int, shorter: int, longest: int) -> tuple[int, i
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def frame_of(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The height and width of the frame that images of these heights and widths share."""
+    high, wide = (
+        max(LEAST, -(-max(size[axis] for size in sizes) // MULTIPLE) * MULTIPLE) for axis in (0, 1)
+    )
+    return high, wide
+
+
 def resize(
     images: Sequence[Tensor], backbone: Backbone, shorter: Sequence[int], longest: int
 ) -> Batch:
@@ -62,10 +70,7 @@ def resize(
         sizes.append(size)
         ratios.append([size[1] / width, size[0] / height] * 2)
         scaled.append(pixels)
-    frame = [
-        max(LEAST, -(-max(size[axis] for size in sizes) // MULTIPLE) * MULTIPLE) for axis in (0, 1)
-    ]
-    batch = scaled[0].new_zeros(len(scaled), 3, *frame)
+    batch = scaled[0].new_zeros(len(scaled), 3, *frame_of(sizes))
     for i, pixels in enumerate(scaled):
         batch[i, :, : pixels.shape[1], : pixels.shape[2]] = pixels
     return Batch(batch, sizes, torch.tensor(ratios))

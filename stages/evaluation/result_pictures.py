@@ -34,7 +34,12 @@ SMALL = 1.6  # inches
 
 
 def draw_results(
-    folder: Path, data: Dataset, reader: Proposals, detections: Path, top: int | None
+    folder: Path,
+    data: Dataset,
+    reader: Proposals,
+    detections: Path,
+    top: int | None,
+    by: str = "Selective search",
 ) -> None:
     """Write what every paper shows of the test split.
 
@@ -43,7 +48,7 @@ def draw_results(
 
     Args:
         folder: where to; it exists.
-        reader: selective search's proposals for the test split.
+        reader: the proposals for the test split, and by: who made them.
         detections: a `detections.json`, of the test split.
         top: proposals an image that the detector sees.
 
@@ -59,7 +64,7 @@ def draw_results(
 
     sheet(
         folder / "proposals.png",
-        "Selective search: its 100 best-ranked boxes (thin), the objects (dashed),\n"
+        f"{by}: its 100 best-ranked boxes (thin), the objects (dashed),\n"
         "and for each object the nearest of all proposals (orange where its IoU is below 0.5)",
         in_rows([_proposals(record, reader.of(record, top)) for record in shown]),
     )

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
 
     every = [boxes for shard in every_shard for boxes in _load_shard(shard.path)]
     write_proposals(job.folder / "proposals.h5", records, every)
-    keep_recall(job, data)
+    keep_recall(job, {"train": data.train, "test": data.test})
     shutil.rmtree(folder)
 
 
@@ -93,7 +93,7 @@ def import_proposals(job: Job, data: Dataset, source: ProposalFile) -> None:
     given = Proposals(source.path)
     records = [*data.train, *data.test]
     write_proposals(job.folder / "proposals.h5", records, [given.of(record) for record in records])
-    keep_recall(job, data)
+    keep_recall(job, {"train": data.train, "test": data.test})
 
 
 def find_proposals(
@@ -109,11 +109,11 @@ def find_proposals(
     return store.run(import_proposals, data, ProposalFile.at(expand(file)))
 
 
-def keep_recall(job: Job, data: Dataset) -> None:
-    """Measure the proposals just written; print, and write `recall.json`."""
+def keep_recall(job: Job, splits: Mapping[str, Sequence[Record]]) -> None:
+    """Measure the proposals just written for each split, by its name; print, and write `recall.json`."""
     proposals = Proposals(job.folder / "proposals.h5")
     recall = {}
-    for split, of_split in (("train", data.train), ("test", data.test)):
+    for split, of_split in splits.items():
         recall[split] = measure_recall(of_split, proposals)
         print(recall_table(split, recall[split]), file=sys.stderr)
     (job.folder / "recall.json").write_text(json.dumps(recall, indent=1))

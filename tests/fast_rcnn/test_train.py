@@ -209,7 +209,7 @@ def test_which_parameters_learn(name: Name) -> None:
         ("all", set()),  # what was held learns again
         ("boxes", names - {"predictor.offsets.weight", "predictor.offsets.bias"}),
     ):
-        choose_learners(model, learn)
+        choose_learners(model, model.backbone.name, learn)
         assert {key for key, p in model.named_parameters() if not p.requires_grad} == still
 
 

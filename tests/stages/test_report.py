@@ -152,6 +152,24 @@ def test_an_artifact_named_twice_is_counted_once(
     assert "result" not in again
 
 
+def test_a_detector_that_makes_its_own_proposals(
+    tmp_path: Path, metrics: dict[str, Any], artifacts: list[Artifact]
+) -> None:
+    without = metrics_of(
+        "faster",
+        "tiny",
+        Data(),
+        {"result": tmp_path / "one.json", "result_otherwise": tmp_path / "other.json"},
+        tmp_path / "detections.json",
+        None,
+        artifacts[1:],
+        artifacts,
+    )
+    expected = {**metrics, "paper": "faster"}
+    del expected["proposals"]
+    assert without == expected
+
+
 def test_no_detections_there(tmp_path: Path, artifacts: list[Artifact]) -> None:
     with pytest.raises(InputError, match=r"missing\.json"):
         metrics_of("fast", "tiny", Data(), {}, tmp_path / "missing.json", artifacts[0], [], [])

@@ -1,0 +1,12 @@
+"""`python -m faster_rcnn`: see `make faster`."""
+
+# Imports stay inside: selective search's worker processes import this file again, and must
+# not load torch with it.
+if __name__ == "__main__":
+    from stages.threads import wait_briefly
+
+    wait_briefly()
+    from faster_rcnn.command import command
+    from stages.run import main
+
+    main(command)

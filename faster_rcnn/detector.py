@@ -1,0 +1,85 @@
+"""A finished Faster R-CNN on disk: `model.json` and `weights.pt`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fast_rcnn.config import DetectionConfig, ScaleConfig
+from faster_rcnn.config import ProposalConfig, RPNConfig
+from faster_rcnn.network import FasterRCNN
+from faster_rcnn.rpn import RPN
+from stages.backbones.config import Name
+from stages.backbones.weights import Weights, build_backbone, fill, load_state
+from stages.device import DType, choose_dtype
+from stages.typed_json import read_typed
+from stages.writing import replacing
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `model.json` says: all that is needed to build the detector again."""
+
+    paper: Literal["faster"]
+    backbone: Name
+    classes: tuple[str, ...]
+    scale: ScaleConfig
+    rpn: RPNConfig
+    proposals: ProposalConfig
+    detection: DetectionConfig
+
+
+def save(folder: Path, description: Description, state: dict[str, Tensor]) -> None:
+    """Write a detector that `load` reads.
+
+    Args:
+        state: `FasterRCNN.state_dict()`, after `fold`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.json").write_text(json.dumps(dataclasses.asdict(description), indent=1))
+    with replacing(folder / "weights.pt") as file:
+        torch.save(state, file)
+
+
+def load(folder: Path, device: str) -> FasterRCNN:
+    """A saved detector, on `device`, ready to detect, in the device's best type.
+
+    Raises:
+        InputError: naming the file that is missing or broken.
+    """
+    description = read_typed(folder / "model.json", Description, "a finished Faster R-CNN")
+    model = build(description)
+    fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
+    return ready(model, description.detection.dtype, device)
+
+
+def build(description: Description) -> FasterRCNN:
+    """The network that a description is of, with random weights."""
+    backbone = build_backbone(description.backbone, Weights(None, "random"))
+    return FasterRCNN(
+        backbone,
+        RPN(backbone.channels, description.rpn, (backbone.stride,)),
+        description.classes,
+        description.scale,
+        description.proposals,
+        description.detection,
+    )
+
+
+def ready(model: FasterRCNN, dtype: DType, device: str) -> FasterRCNN:
+    """`model` itself, changed to detect: on the device, all but its outputs in `dtype`.
+
+    Scores and offsets are float32: bfloat16 would place a box of 500 pixels to the nearest two.
+    """
+    model.eval().requires_grad_(False)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if choose_dtype(dtype, device) == "bfloat16":
+        for part in (model.backbone.trunk, model.backbone.head, model.rpn.conv):
+            part.to(torch.bfloat16)
+    return model

@@ -1,0 +1,64 @@
+"""The RPN's proposals on disk, in selective search's place."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Literal
+
+import numpy as np
+import torch
+
+from fast_rcnn.config import ScaleConfig
+from faster_rcnn.config import ProposalConfig, RPNConfig
+from faster_rcnn.detector import ready
+from faster_rcnn.train import RPN_LAYERS, TRUNK, build_untrained, load_parts
+from stages.backbones.config import Name
+from stages.backbones.weights import Weights, build_backbone
+from stages.data.images import image_tensor
+from stages.data.records import Dataset
+from stages.device import DType
+from stages.proposals.cache import write_proposals
+from stages.proposals.stage import keep_recall
+from stages.shards import shards
+from stages.store import Artifact, Job, stage
+from stages.sweep import sweep
+from stages.writing import replacing
+
+SHARD = 16  # images: what a kill may cost
+
+
+@stage(version=1)
+def propose_by_rpn(
+    job: Job,
+    data: Dataset,
+    trained: Artifact,
+    name: Name,
+    scale: ScaleConfig,
+    rpn: RPNConfig,
+    proposals: ProposalConfig,
+    dtype: DType,
+    split: Literal["train", "test"],
+) -> None:
+    """Propose boxes in every image of a split. Writes what `search_selectively` writes.
+
+    Args:
+        trained: a training that holds the trunk and the RPN.
+    """
+    backbone = build_backbone(name, Weights(None, "random"))
+    model = build_untrained(backbone, data.classes, rpn, scale, proposals=proposals)
+    load_parts(model, trained, TRUNK, RPN_LAYERS)
+    ready(model, dtype, job.device)
+    records = data.train if split == "train" else data.test
+    every = shards(job.folder / "shards", len(records), SHARD, ".npz")
+    torch.manual_seed(0)  # of a random order, where the scores are not asked for
+    for shard, images in sweep(records, every, job.workers, "the RPN's proposals", image_tensor):
+        found = [model.propose([image])[0][0].cpu().numpy() for _, image in images]
+        with replacing(shard.path) as file:
+            np.savez(file, *found)
+    boxes = []
+    for shard in every:
+        with np.load(shard.path) as arrays:
+            boxes += [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
+    write_proposals(job.folder / "proposals.h5", records, boxes)
+    keep_recall(job, {split: records})
+    shutil.rmtree(job.folder / "shards")
