@@ -17,7 +17,7 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn spp fast faster rival ablations bench speed detect test lint lock clean
+.PHONY: all help rcnn spp fast faster rival ablations bench speed peers detect test lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn spp fast faster bench  ## every paper on the default data, then the benchmark
@@ -56,6 +56,9 @@ bench: $(VENV)  ## time every finished detector again and plot speed against mAP
 
 speed: $(VENV)  ## the papers' networks, untrained: seconds, speed-ups, the arithmetic's, the papers'
 	@$(IN) -m benchmarks speed --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
+
+peers: $(VENV)  ## Faster R-CNN against torchvision's, the same network, detection and training
+	@$(IN) -m benchmarks peers --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
 detect: $(VENV)  ## a finished detector on photographs: MODEL=rcnn|spp|fast|faster IMAGE=photo.jpg
 	@test -n "$(MODEL)" -a -n "$(IMAGE)" || { echo "error: MODEL= and IMAGE= say which" >&2; exit 2; }

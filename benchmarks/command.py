@@ -13,6 +13,7 @@ import pandas as pd
 from benchmarks.detect import detect
 from benchmarks.detectors import Run, find_runs
 from benchmarks.memory import features_memory, mining_memory
+from benchmarks.peers import peers
 from benchmarks.plot import plot_speed_against_map
 from benchmarks.rates import feature_rate, search_speedup
 from benchmarks.speed import speed
@@ -31,6 +32,14 @@ def command(arguments: Sequence[str]) -> None:
         return
     if arguments[:1] == ["speed"]:
         speed(arguments[1:])
+        return
+    if arguments[:1] == ["peers"]:
+        peers(arguments[1:])
+        return
+    if arguments[:1] == ["rival"]:
+        from benchmarks.rivals.command import rival
+
+        rival(arguments[1:])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--runs", type=Path, default=Path("runs"))

@@ -1,0 +1,232 @@
+"""`make peers`: ours against torchvision's, the same network, on this machine, in turns.
+
+Torchvision twice: as it comes (float32), and given our type and memory layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, get_args
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from benchmarks.twin import twin_of
+from benchmarks.untrained import CLASSES, random_backbone, random_boxes
+from fast_rcnn.config import ScaleConfig
+from fast_rcnn.train import choose_learners
+from faster_rcnn.config import Config, RPNConfig
+from faster_rcnn.detector import ready
+from faster_rcnn.network import FasterRCNN
+from faster_rcnn.rpn import RPN
+from stages.backbones.config import Name
+from stages.device import autocast, choose_device, choose_dtype
+from stages.errors import InputError
+from stages.machine import commit, device_name
+from stages.stopwatch import OFF, Stopwatch
+from stages.training.sgd import Rates, SGDConfig, make_sgd
+
+OURS, PLAIN, GIVEN = "ours", "torchvision as it comes", "torchvision, our type and layout"
+OBJECTS = 8  # in an image of a training step
+RATE = SGDConfig(lr=1e-9, iterations=1)  # noise must not drive the weights anywhere
+
+
+def peers(arguments: Sequence[str]) -> None:
+    """Time, tabulate. Writes `<runs>/report/peers.csv` and `peers.md`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks peers")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--size", nargs=2, type=int, default=(600, 800), help="height and width")
+    parser.add_argument("--batch", type=int, default=2, help="images of a training step")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args(arguments)
+    if options.backbone not in get_args(Name):
+        raise InputError(f"--backbone {options.backbone}: takes {', '.join(get_args(Name))}")
+    device = choose_device(options.device)
+    torch.manual_seed(0)
+    images = [
+        torch.randint(0, 256, (3, *options.size), dtype=torch.uint8) for _ in range(options.batch)
+    ]
+    model = faster_rcnn(options.backbone, min(options.size), max(options.size))
+    rows = [
+        *_time("inference", inference(model, images[:1], device), device, options.rounds),
+        *_time("training", training(model, images, device), device, options.rounds),
+    ]
+    table = pd.DataFrame(rows)
+    report = options.runs / "report"
+    report.mkdir(parents=True, exist_ok=True)
+    table.to_csv(report / "peers.csv", index=False, float_format="%.4f")
+    text = _text(table, options.backbone, options.size, device)
+    (report / "peers.md").write_text(text)
+    print(f"{text}\n{report / 'peers.md'}")
+
+
+def faster_rcnn(name: Name, shorter: int, longest: int) -> FasterRCNN:
+    """The paper's network with random weights that tell regions apart; anchors as torchvision's."""
+    config = Config()
+    anchors = dataclasses.replace(config.rpn.anchors, centre=0.0)
+    backbone = random_backbone(name)
+    model = FasterRCNN(
+        backbone,
+        RPN(backbone.channels, RPNConfig(width=256, anchors=anchors), (backbone.stride,)),
+        CLASSES,
+        ScaleConfig((shorter,), (shorter,), longest),
+        config.proposals,
+        config.detection,
+        config.joint.proposals,
+        config.joint.sampling,
+        config.loss,
+    )
+    with torch.no_grad():  # as a trained one's: few regions alike, small moves
+        for layer, deviation in ((model.rpn.scores, 1.0), (model.rpn.offsets, 0.1)):
+            nn.init.normal_(layer.weight, std=deviation / layer.in_channels**0.5)
+    return model
+
+
+def inference(
+    model: FasterRCNN, images: Sequence[Tensor], device: str
+) -> dict[str, Callable[[Stopwatch], Any]]:
+    """A detection in `images`, decoded pixels to boxes, of each system by its name."""
+    dtype = choose_dtype("auto", device)
+    on_device = [image.to(device) for image in images]
+    own = ready(copy.deepcopy(model), "auto", device)
+    plain = twin_of(copy.deepcopy(model)).eval().requires_grad_(False).to(device)
+    given = copy.deepcopy(plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def ours(watch: Stopwatch) -> Any:
+        own.watch = watch
+        return own(on_device)
+
+    def theirs(_: Stopwatch) -> Any:
+        return plain([image.float() / 255 for image in on_device])
+
+    def theirs_given(_: Stopwatch) -> Any:
+        with autocast(device, dtype):
+            return given([image.float() / 255 for image in on_device])
+
+    return {OURS: ours, PLAIN: theirs, GIVEN: theirs_given}
+
+
+def training(
+    model: FasterRCNN, images: Sequence[Tensor], device: str
+) -> dict[str, Callable[[Stopwatch], Any]]:
+    """A step of joint training on `images`, uint8 to updated weights, of each system by its name."""
+    dtype = choose_dtype("auto", device)
+    on_device = [image.to(device) for image in images]
+    targets = [
+        {
+            "boxes": random_boxes(OBJECTS, *image.shape[1:]).to(device),
+            "labels": torch.randint(1, len(CLASSES) + 1, (OBJECTS,), device=device),
+            "iscrowd": torch.zeros(OBJECTS, dtype=torch.bool, device=device),
+        }
+        for image in images
+    ]
+    systems: dict[str, Callable[[Stopwatch], Any]] = {}
+    for name in (OURS, PLAIN, GIVEN):
+        copied = copy.deepcopy(model)
+        choose_learners(copied, copied.backbone.name, "default")
+        network: nn.Module = (copied if name == OURS else twin_of(copied)).to(device).train()
+        if name != PLAIN:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        systems[name] = _step(
+            network, on_device, targets, device, "float32" if name == PLAIN else dtype, name != OURS
+        )
+    return systems
+
+
+def _step(
+    network: nn.Module,
+    images: Sequence[Tensor],
+    targets: Sequence[dict[str, Tensor]],
+    device: str,
+    dtype: str,
+    floats: bool,
+) -> Callable[[Stopwatch], Any]:
+    optimiser = make_sgd(network, RATE, Rates())
+
+    def step(_: Stopwatch) -> None:
+        given = [image.float() / 255 for image in images] if floats else images
+        with autocast(device, dtype):
+            losses = network(given, targets)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    return step
+
+
+def _time(
+    phase: str, systems: dict[str, Callable[[Stopwatch], Any]], device: str, rounds: int
+) -> list[dict[str, Any]]:
+    """Seconds of each system, in turns, the first turn to warm up; ours by part in turns of its own."""
+    seconds: dict[str, list[float]] = {name: [] for name in systems}
+    parts: dict[str, list[float]] = {}
+    for turn in range(rounds + 1):
+        print(f"-- {phase}, round {turn} of {rounds}", file=sys.stderr, flush=True)
+        for name, run in systems.items():
+            taken = _seconds(lambda run=run: run(OFF), device)  # type: ignore[misc]
+            if turn:
+                seconds[name].append(taken)
+        if turn:
+            watch = Stopwatch(device)
+            systems[OURS](watch)
+            for part, taken in watch.seconds.items():
+                parts.setdefault(part, []).append(taken)
+    rows = []
+    for name, times in seconds.items():
+        ratios = [theirs / own for theirs, own in zip(times, seconds[OURS], strict=True)]
+        low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
+        rows.append(
+            {
+                "phase": phase,
+                "system": name,
+                "seconds": median(times),
+                "ours_faster": median(ratios),
+                "low": low,
+                "high": high,
+                **{f"part: {part}": median(of) for part, of in parts.items() if name == OURS},
+            }
+        )
+    return rows
+
+
+def _seconds(run: Callable[[], Any], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _text(table: pd.DataFrame, backbone: str, size: Sequence[int], device: str) -> str:
+    where = f"{device_name(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    lines = [
+        f"Faster R-CNN with {backbone}, {size[0]}x{size[1]}, {Config().proposals.after} proposals; "
+        f"{where}; {commit()}",
+        "",
+        "| | | seconds | ours is faster by | quartiles |",
+        "|---|---|---|---|---|",
+    ]
+    for row in table.to_dict("records"):
+        lines.append(
+            f"| {row['phase']} | {row['system']} | {row['seconds']:.3f} | {row['ours_faster']:.2f} "
+            f"| {row['low']:.2f} – {row['high']:.2f} |"
+        )
+    own = table[(table.phase == "inference") & (table.system == OURS)].iloc[0]
+    named = [
+        f"{str(name).removeprefix('part: ')} {1000 * value:.0f}"
+        for name, value in own.items()
+        if str(name).startswith("part: ") and value == value
+    ]
+    return "\n".join([*lines, "", f"Ours by part, in ms: {', '.join(named)}", ""])

@@ -1,0 +1,99 @@
+"""What torchvision's own Faster R-CNN is trained by: its defaults, on the data our papers are trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stages.backbones.config import BackboneConfig, PretrainConfig
+from stages.data.load import DataConfig
+from stages.data.shapes import ShapesConfig
+from stages.device import DType
+from stages.errors import InputError
+from stages.training.sgd import SGDConfig
+
+Stride = Literal[4, 8, 16, 32]
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of torchvision's Faster R-CNN that is not torchvision's default.
+
+    Attributes:
+        backbone: its name is `mobilenet_v2`; no other is built here.
+        difficult: whether VOC's difficult objects are learnt.
+        shorter, longest: side in pixels of the resized image, in training and test; as our papers'
+            (torchvision: 800 and 1333).
+        finest_stride: of the pyramid's maps, in pixels of the resized image. 32 is what torchvision
+            makes of a MobileNet: two maps, both at that stride.
+        trainable_layers: stages of the trunk that learn, counted from its end, of six; all where the
+            weights are random.
+        images: of a step.
+        mirror: whether every other image by chance is mirrored.
+        sgd: the schedule. Its default is that of torchvision's references (0.02 for 16 images a step,
+            26 epochs, a tenth after 16 and again after 22), for 2 images and VOC 2007's 5,011.
+        new_layer_factor: how much faster learns what no pre-training fills: pyramid, RPN and heads.
+        dtype: of the network in detection; it comes in float32.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(name="mobilenet_v2"))
+    difficult: bool = False
+    shorter: int = 600
+    longest: int = 1000
+    finest_stride: Stride = 32
+    trainable_layers: Literal[0, 1, 2, 3, 4, 5, 6] = 3
+    images: int = 2
+    mirror: bool = True
+    sgd: SGDConfig = field(
+        default_factory=lambda: SGDConfig(
+            lr=2.5e-3,
+            iterations=65_000,
+            lr_steps=(40_000, 55_000),
+            weight_decay=1e-4,
+            warmup=1000,
+        )
+    )
+    new_layer_factor: float = 1.0
+    dtype: DType = "float32"
+
+
+def check(config: Config) -> None:
+    """Before anything is trained.
+
+    Raises:
+        InputError: the network is not built here, or there would be nothing to learn from.
+    """
+    if config.backbone.name != "mobilenet_v2":
+        raise InputError(
+            f"BACKBONE={config.backbone.name}: torchvision's Faster R-CNN is built on mobilenet_v2 only"
+        )
+    for option, value in (
+        ("--shorter", config.shorter),
+        ("--longest", config.longest),
+        ("--images", config.images),
+    ):
+        if value < 1:
+            raise InputError(f"{option} {value}: takes 1 or more")
+
+
+PRESETS = {
+    "paper": Config(),
+    # With Fast R-CNN's drawn data and size of them; minutes on two cores.
+    "small": Config(
+        data=DataConfig(shapes=ShapesConfig(train=260, test=100)),
+        shorter=576,
+        sgd=SGDConfig(lr=5e-3, iterations=400, lr_steps=(300,), weight_decay=1e-4, warmup=50),
+    ),
+    # Seconds: every stage runs, nothing is learnt. For tests.
+    "micro": Config(
+        data=DataConfig(shapes=ShapesConfig(train=8, test=4, width=128, height=96)),
+        backbone=BackboneConfig(
+            name="mobilenet_v2",
+            weights="none",
+            pretrain=PretrainConfig(objects=64, held_out=16, sgd=SGDConfig(lr=0.02, iterations=4)),
+        ),
+        shorter=96,
+        sgd=SGDConfig(lr=1e-3, iterations=3),
+    ),
+}

@@ -1,0 +1,154 @@
+"""A finished Faster R-CNN of torchvision's on disk, and behind the call that all our detectors answer.
+
+n detections in an image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+
+from benchmarks.rivals.config import Stride
+from benchmarks.rivals.torchvision_faster import build, to_float
+from stages.backbones.weights import Weights, fill, load_state
+from stages.device import DType, autocast, choose_dtype
+from stages.errors import InputError, one_line
+from stages.stopwatch import OFF, Stopwatch
+from stages.writing import replacing
+
+PAPER = "torchvision-faster"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `model.json` says: all that is needed to build the detector again."""
+
+    paper: str
+    classes: tuple[str, ...]
+    shorter: int
+    longest: int
+    finest_stride: Stride
+    dtype: DType
+
+
+class Detector(nn.Module):
+    """torchvision's network, image by image, timed by part.
+
+    Args:
+        network: on its device, ready to detect.
+        classes: its classes' names, the background not among them.
+        dtype: "bfloat16": it multiplies under autocast.
+    """
+
+    def __init__(self, network: FasterRCNN, classes: Sequence[str], dtype: str) -> None:
+        super().__init__()
+        self.network = network
+        self.classes = tuple(classes)
+        self.dtype = dtype
+        self.watch: Stopwatch = OFF
+
+    @torch.inference_mode()
+    def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """Detections of each image, which do not depend on the others.
+
+        Args:
+            images: each [3, H, W], uint8 or float in [0, 1], RGB.
+
+        Returns:
+            for each image `boxes` float32 [n, 4], `labels` int64 [n], `scores` float32 [n], best first.
+        """
+        return [self._detect(image) for image in images]
+
+    def _detect(self, image: Tensor) -> dict[str, Tensor]:
+        """What torchvision's own call does, taken apart for the watch."""
+        network, device = self.network, next(self.network.parameters()).device
+        height, width = image.shape[1:]
+        with autocast(device.type, self.dtype):
+            with self.watch("resize"):
+                batch, _ = network.transform([to_float(image.to(device))])
+            with self.watch("convolutions"):
+                maps = network.backbone(batch.tensors)
+            with self.watch("RPN"):
+                proposals, _ = network.rpn(batch, maps)
+            with self.watch("RoI heads"):
+                found, _ = network.roi_heads(maps, proposals, batch.image_sizes)
+        found = network.transform.postprocess(found, batch.image_sizes, [(height, width)])
+        return found[0]  # type: ignore[no-any-return]
+
+
+def save(folder: Path, description: Description, state: dict[str, Tensor]) -> None:
+    """Write a detector that `load` reads.
+
+    Args:
+        state: torchvision's `FasterRCNN.state_dict()`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.json").write_text(json.dumps(dataclasses.asdict(description), indent=1))
+    with replacing(folder / "weights.pt") as file:
+        torch.save(state, file)
+
+
+def load(folder: Path, device: str) -> Detector:
+    """A saved detector, on `device`, ready to detect.
+
+    Raises:
+        InputError: naming the file that is missing or broken.
+    """
+    about = read_description(folder / "model.json")
+    network = build(
+        Weights(None, "random"),
+        len(about.classes),
+        about.shorter,
+        about.longest,
+        about.finest_stride,
+    )
+    fill(network, load_state(folder / "weights.pt"), folder / "weights.pt")
+    network.eval().requires_grad_(False).to(device)
+    dtype = choose_dtype(about.dtype, device)
+    if dtype == "bfloat16":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Detector(network, about.classes, dtype).eval()
+
+
+def read_description(path: Path) -> Description:
+    """What `model.json` says.
+
+    Raises:
+        InputError: it is missing, or says something else.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        description = Description(**{**fields, "classes": tuple(fields["classes"])})
+        _check(description)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not of a finished Faster R-CNN of torchvision's: {one_line(error)}"
+        ) from None
+    return description
+
+
+def _check(description: Description) -> None:
+    """What a file can say that no training wrote.
+
+    Raises:
+        ValueError: saying what.
+    """
+    if description.paper != PAPER:
+        raise ValueError(f"of paper {description.paper!r}")
+    if not description.classes or not all(isinstance(name, str) for name in description.classes):
+        raise ValueError("its classes are no names")
+    sides = (description.shorter, description.longest)
+    if not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError("a side is no whole number above 0")
+    if description.finest_stride not in get_args(Stride):
+        raise ValueError(f"no map has stride {description.finest_stride!r}")
+    if description.dtype not in get_args(DType):
+        raise ValueError(f"no dtype is called {description.dtype!r}")

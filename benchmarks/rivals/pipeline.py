@@ -1,0 +1,117 @@
+"""torchvision's Faster R-CNN, stage by stage: trained, tested and reported as our own papers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rivals.config import Config, Stride, check
+from benchmarks.rivals.detector import PAPER, Description, load, save
+from benchmarks.rivals.train import train_torchvision
+from stages.backbones.weights import find_weights, load_state
+from stages.data.difficult import WithoutDifficult
+from stages.data.load import load_data
+from stages.data.records import Dataset
+from stages.detect import detect_split
+from stages.device import DType
+from stages.evaluation.stage import evaluate_detections
+from stages.report import metrics_of, result_line, stage_table
+from stages.store import Artifact, Job, Store, stage
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What training and testing made."""
+
+    data: Dataset
+    trained: Artifact
+    model: Artifact
+    detections: Artifact
+    evaluation: Artifact
+
+
+def run(config: Config, store: Store) -> Finished:
+    """Every stage, those already done found in the store.
+
+    Raises:
+        InputError: as `check`, and as the stages.
+    """
+    check(config)
+    data = load_data(config.data, store)
+    trained = store.run(
+        train_torchvision,
+        data if config.difficult else WithoutDifficult(data),
+        find_weights(config.backbone, store),
+        config.shorter,
+        config.longest,
+        config.finest_stride,
+        config.trainable_layers,
+        config.images,
+        config.mirror,
+        config.sgd,
+        config.new_layer_factor,
+    )
+    model = store.run(
+        assemble,
+        data.classes,
+        trained,
+        config.shorter,
+        config.longest,
+        config.finest_stride,
+        config.dtype,
+    )
+    detections = store.run(detect, data, model)
+    evaluation = store.run(evaluate_detections, data, detections)
+    return Finished(data, trained, model, detections, evaluation)
+
+
+@stage(version=1)
+def assemble(
+    job: Job,
+    classes: tuple[str, ...],
+    trained: Artifact,
+    shorter: int,
+    longest: int,
+    finest_stride: Stride,
+    dtype: DType,
+) -> None:
+    """Put weights and what to do with them into one folder that `load` reads."""
+    description = Description(PAPER, tuple(classes), shorter, longest, finest_stride, dtype)
+    save(job.folder, description, load_state(trained.path / "weights.pt"))
+
+
+@stage(version=1)
+def detect(job: Job, data: Dataset, model: Artifact) -> None:
+    """Detect in the test split. Writes `detections.json`."""
+    detector = load(model.path, job.device)
+    detect_split(job, data, lambda image, _record: {"detections": detector([image])[0]})
+
+
+def report(
+    config: Config, finished: Finished, used: Sequence[Artifact]
+) -> tuple[dict[str, Any], str, dict[str, Path]]:
+    """`metrics.json`'s content, its summary as text, and files to copy, by name.
+
+    Args:
+        used: see `metrics_of`.
+    """
+    detections = finished.detections.path / "detections.json"
+    metrics = metrics_of(
+        PAPER,
+        config.backbone.name,
+        finished.data,
+        {"result": finished.evaluation.path / "detections.json"},
+        detections,
+        None,
+        (finished.trained, finished.model),
+        used,
+    )
+    summary = "\n".join(
+        [
+            stage_table(metrics["stages"]),
+            result_line("torchvision's Faster R-CNN", metrics["result"]),
+        ]
+    )
+    return metrics, summary, {"detections.json": detections, "model": finished.model.path}

@@ -1,0 +1,73 @@
+"""Training torchvision's Faster R-CNN: our loop and batches, torchvision's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN
+
+from benchmarks.rivals.config import Stride
+from benchmarks.rivals.torchvision_faster import NEW, build, to_float
+from stages.backbones.weights import Weights
+from stages.data.records import Dataset, Record
+from stages.errors import InputError
+from stages.store import Job, stage
+from stages.training.image_batches import ImageBatches
+from stages.training.loop import train
+from stages.training.sgd import Rates, SGDConfig
+from stages.writing import replacing
+
+
+@stage(version=1)
+def train_torchvision(
+    job: Job,
+    data: Dataset,
+    weights: Weights,
+    shorter: int,
+    longest: int,
+    finest_stride: Stride,
+    trainable_layers: int,
+    images: int,
+    mirror: bool,
+    sgd: SGDConfig,
+    new_layer_factor: float,
+) -> None:
+    """Train RPN and detector together. Writes `weights.pt`, the state of torchvision's `FasterRCNN`.
+
+    Args:
+        weights: of the trunk. The other arguments: see `Config`.
+
+    Raises:
+        InputError: no training image has an object.
+    """
+    torch.manual_seed(sgd.seed)
+    model = build(weights, len(data.classes), shorter, longest, finest_stride, trainable_layers)
+    usable = images_to_learn_from(data.train)
+    if len(usable) == 0:
+        raise InputError("torchvision's Faster R-CNN needs objects in the training split")
+    batches = ImageBatches(data.train, usable, images, mirror, sgd.seed)
+    rates = Rates(NEW, new_layer_factor)
+    train(job, model, batches, losses_of, sgd, rates, "torchvision's Faster R-CNN")
+    with replacing(job.folder / "weights.pt") as file:
+        torch.save(model.cpu().state_dict(), file)
+
+
+def images_to_learn_from(records: Sequence[Record]) -> np.ndarray:
+    """Indices of the images with an object that is no crowd."""
+    return np.flatnonzero([bool((~record.iscrowd).any()) for record in records])
+
+
+def losses_of(model: FasterRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """torchvision's four losses of a batch of `ImageBatches`."""
+    images = [to_float(image) for image in batch["images"]]
+    return model(images, [objects_of(target) for target in batch["targets"]])  # type: ignore[no-any-return]
+
+
+def objects_of(target: Mapping[str, Any]) -> dict[str, Tensor]:
+    """torchvision's target without crowds, which are background to it as it knows no third."""
+    kept = ~target["iscrowd"]
+    return {key: target[key][kept] for key in ("boxes", "labels")}
