@@ -22,6 +22,7 @@ from stages.boxes import clip, decode, encode
 from stages.proposals.propose import propose
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.resize import Batch, resize
+from stages.roi_head import roi_features
 from stages.roi_pool import roi_pool
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
@@ -146,9 +147,14 @@ class FastRCNN(nn.Module):
             maps, ratios = self.look(image)
         with self.watch("pooling"):
             cells, same = _unique(self.cells(boxes, ratios))
-            pooled = self.pool(maps, cells)
+        features = roi_features(
+            cells,
+            lambda some: self.pool(maps, some),
+            self.backbone.head,
+            maps[0].device,
+            self.watch,
+        )
         with self.watch("head"):
-            features = self.backbone.head(pooled)
             scores, offsets = self.predictor(features.to(self.predictor.scores.weight.dtype))
         with self.watch("boxes"):
             boxes = boxes.to(scores.device)

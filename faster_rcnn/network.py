@@ -22,6 +22,7 @@ from faster_rcnn.rpn import RPN
 from stages.backbones.backbone import Backbone, freeze_batch_norm
 from stages.boxes import clip, decode, encode
 from stages.resize import Batch, resize
+from stages.roi_head import roi_features
 from stages.roi_pool import roi_pool
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
@@ -161,10 +162,14 @@ class FasterRCNN(nn.Module):
         """
         proposed, maps, ratios = self._propose(images)
         boxes = [of_image for of_image, _ in proposed]
-        with self.watch("pooling"):
-            pooled = self.pool(maps, numbered(boxes))
+        features = roi_features(
+            numbered(boxes),
+            lambda some: self.pool(maps, some),
+            self.backbone.head,
+            maps[0].device,
+            self.watch,
+        )
         with self.watch("head"):
-            features = self.backbone.head(pooled)
             scores, offsets = self.predictor(features.to(self.predictor.scores.weight.dtype))
         with self.watch("boxes"):
             every = torch.cat(boxes)
