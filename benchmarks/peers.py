@@ -99,7 +99,7 @@ def inference(
     dtype = choose_dtype("auto", device)
     on_device = [image.to(device) for image in images]
     own = ready(copy.deepcopy(model), "auto", device)
-    plain = twin_of(copy.deepcopy(model)).eval().requires_grad_(False).to(device)
+    plain = twin_of(model).eval().requires_grad_(False).to(device)
     given = copy.deepcopy(plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def ours(watch: Stopwatch) -> Any:

@@ -24,9 +24,9 @@ from spp_net.config import Config as SPPConfig
 from spp_net.fine_tune import FullyConnected
 from spp_net.network import with_pyramid
 from spp_net.pyramid import bins_of
-from stages.backbones.backbone import freeze_batch_norm
 from stages.backbones.classifier import Classifier
 from stages.backbones.config import Name
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.device import autocast, choose_dtype
 from stages.resize import resize
 from stages.roi_pool import roi_pool

@@ -5,6 +5,7 @@ R RoIs, K classes, D features.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 
 import torch
@@ -16,17 +17,20 @@ from torchvision.ops import roi_pool
 
 from faster_rcnn.network import FasterRCNN
 from stages.backbones.backbone import Backbone
+from stages.backbones.frozen_norm import set_norms_down
 
 NEVER = 10**9
 
 
 def twin_of(ours: FasterRCNN) -> TorchvisionFasterRCNN:
-    """The same network and options; trunk, head and their weights are shared, the rest is copied.
+    """The same network and options, all of it copied, with batch norms of their own as torchvision's.
 
     Of images that are at the test scale already its detections are ours. Its anchors' grid begins
     at the image's corner, so `AnchorConfig.centre` must be 0.
     """
-    backbone, rpn, labels = ours.backbone, ours.rpn, ours.rpn.config.labels
+    backbone = copy.deepcopy(ours.backbone)
+    set_norms_down(backbone)
+    rpn, labels = ours.rpn, ours.rpn.config.labels
     proposals, training, detection = ours.proposals, ours.train_proposals, ours.detection
     anchors = AnchorGenerator((rpn.config.anchors.sizes,), (rpn.config.anchors.ratios,))
     anchors.cell_anchors = [rpn.get_buffer("base0").clone()]  # its own are rounded

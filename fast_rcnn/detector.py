@@ -18,8 +18,8 @@ from fast_rcnn.config import (
 )
 from fast_rcnn.network import FastRCNN
 from fast_rcnn.svd import compress, two_layers
-from stages.backbones.backbone import freeze_batch_norm
 from stages.backbones.config import Name
+from stages.backbones.frozen_norm import drop_frozen_norm
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
 from stages.device import DType, choose_dtype
 from stages.errors import InputError, one_line
@@ -67,7 +67,7 @@ def load(folder: Path, device: str) -> FastRCNN:
 
 def ready(model: FastRCNN, dtype: DType, device: str) -> FastRCNN:
     """`model` itself, changed to detect: on the device, its trunk and head in `dtype`."""
-    model.eval().requires_grad_(False)
+    drop_frozen_norm(model).eval().requires_grad_(False)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if choose_dtype(dtype, device) == "bfloat16":
         model.backbone.trunk.to(torch.bfloat16)
@@ -78,7 +78,6 @@ def ready(model: FastRCNN, dtype: DType, device: str) -> FastRCNN:
 def build(description: Description) -> FastRCNN:
     """The network that a description is of, with random weights."""
     backbone = build_backbone(description.backbone, Weights(None, "random"))
-    freeze_batch_norm(backbone)
     model = FastRCNN(
         backbone,
         description.classes,

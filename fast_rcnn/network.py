@@ -17,7 +17,8 @@ from fast_rcnn.loss import multi_task_loss
 from fast_rcnn.predictor import Predictor
 from fast_rcnn.sampling import sample
 from spp_net.scales import best_scale
-from stages.backbones.backbone import Backbone, freeze_batch_norm
+from stages.backbones.backbone import Backbone
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.boxes import clip, decode, encode
 from stages.proposals.propose import propose
 from stages.proposals.selective_search import SelectiveSearchConfig

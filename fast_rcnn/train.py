@@ -30,7 +30,7 @@ def losses_of(model: FastRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"], batch["proposals"])
 
 
-@stage(version=3)
+@stage(version=4)
 def train_detector(
     job: Job,
     data: Dataset,

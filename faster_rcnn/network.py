@@ -19,7 +19,8 @@ from fast_rcnn.sampling import sample
 from faster_rcnn.config import ProposalConfig
 from faster_rcnn.proposals import select_proposals
 from faster_rcnn.rpn import RPN
-from stages.backbones.backbone import Backbone, freeze_batch_norm
+from stages.backbones.backbone import Backbone
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.boxes import clip, decode, encode
 from stages.resize import Batch, resize
 from stages.roi_head import roi_features

@@ -33,7 +33,7 @@ T = TypeVar("T")
 SHARD = 8  # images: held in memory until they are written, 36 kB a window for pool5
 
 
-@stage(version=3)
+@stage(version=4)
 def cache_features(
     job: Job,
     data: Dataset,

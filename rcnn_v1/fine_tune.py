@@ -15,9 +15,10 @@ from torch import Tensor
 
 from rcnn_v1.config import FineTuneConfig
 from rcnn_v1.warp import crop_windows, surroundings
-from stages.backbones.backbone import Backbone, freeze_batch_norm, normalise
+from stages.backbones.backbone import Backbone, normalise
 from stages.backbones.classifier import Classifier
 from stages.backbones.config import Name
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.decode import ImageCache
 from stages.data.records import Dataset, Record
@@ -89,7 +90,7 @@ def softmax_loss(model: Classifier, batch: dict[str, Any]) -> dict[str, Tensor]:
     return {"classification": F.cross_entropy(model(batch["crops"]).float(), batch["labels"])}
 
 
-@stage(version=3)
+@stage(version=4)
 def fine_tune(
     job: Job,
     data: Dataset,

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from spp_net.projection import first_centre
-from stages.backbones.backbone import Backbone, freeze_batch_norm
+from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
+from stages.backbones.frozen_norm import drop_frozen_norm, freeze_batch_norm
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.images import image_tensor
 from stages.data.records import Dataset, Record
@@ -59,7 +60,7 @@ class Convolutions:
     def __init__(
         self, backbone: Backbone, device: str, dtype: str, scales: Sequence[int], longest: int
     ) -> None:
-        freeze_batch_norm(backbone)
+        drop_frozen_norm(freeze_batch_norm(backbone))
         self.backbone = backbone.eval().requires_grad_(False)
         backbone.to(device)
         backbone.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -85,7 +86,7 @@ class Convolutions:
         return Maps(tuple(cells), torch.cat(ratios))
 
 
-@stage(version=1)
+@stage(version=2)
 def cache_maps(
     job: Job, data: Dataset, weights: Weights, name: Name, scale: int, longest: int, dtype: DType
 ) -> None:

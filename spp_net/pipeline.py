@@ -174,7 +174,7 @@ def assemble(
     detector.save(job.folder, description, state, *read_trained(svms, regressors))
 
 
-@stage(version=1)
+@stage(version=2)
 def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> None:
     """Detect in the test split, with the proposals that are cached.
 

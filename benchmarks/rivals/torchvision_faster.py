@@ -13,7 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import _mobilenet_extractor
 
 from benchmarks.rivals.config import Stride
-from stages.backbones.backbone import freeze_batch_norm
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.networks import classifier
 from stages.backbones.weights import Weights, build_backbone
 
@@ -49,7 +49,7 @@ def build(
     Source: torchvision's `_fasterrcnn_mobilenet_v3_large_fpn`.
     """
     cut = build_backbone("mobilenet_v2", weights)
-    freeze_batch_norm(cut)
+    freeze_batch_norm(cut, carry=False)  # as it comes
     network = classifier("mobilenet_v2")
     # Put together again what our papers cut in two.
     network.features = nn.Sequential(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 from stages.backbones.config import Name
 
@@ -109,17 +108,3 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """
     scaled = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     return (scaled - mean) / std
-
-
-def freeze_batch_norm(module: nn.Module) -> nn.Module:
-    """Replace each batch norm by its fixed affine form: small batches would spoil its statistics."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            frozen = FrozenBatchNorm2d(child.num_features, eps=child.eps)
-            state = child.state_dict()
-            del state["num_batches_tracked"]
-            frozen.load_state_dict(state)
-            setattr(module, name, frozen)
-        else:
-            freeze_batch_norm(child)
-    return module

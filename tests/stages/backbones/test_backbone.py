@@ -7,10 +7,9 @@ from collections import OrderedDict
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torchvision.ops.misc import FrozenBatchNorm2d
+from torch import nn
 
-from stages.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, freeze_batch_norm
+from stages.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 
 
 def backbone(roi_size: int = 2, head: nn.Sequential | None = None) -> Backbone:
@@ -121,71 +120,3 @@ def test_until_a_layer_leaves_the_pooled_map_as_it_was(head: nn.Sequential) -> N
 def test_an_unknown_layer_is_named(head: nn.Sequential) -> None:
     with pytest.raises(ValueError, match=r"'fc8'.*pool5, fc6, fc7"):
         backbone(2, head).until("fc8", torch.zeros(1, 3, 2, 2))
-
-
-# Batch norm ----------------------------------------------------------------------------------
-
-
-class Normed(nn.Module):
-    """Batch norms at two depths, with statistics as a training leaves them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.norm = nn.BatchNorm2d(4, eps=0.1)
-        self.inner = nn.Sequential(nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2)))
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                for tensor, low in (
-                    (module.weight, 0.5),
-                    (module.bias, -1),
-                    (module.running_mean, -1),
-                    (module.running_var, 0.1),
-                ):
-                    assert tensor is not None
-                    nn.init.uniform_(tensor, low, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.inner(self.norm(self.conv(x)))
-        return y
-
-
-@pytest.fixture
-def normed() -> Normed:
-    torch.manual_seed(0)
-    return Normed()
-
-
-def test_frozen_batch_norm_computes_what_evaluation_did(normed: Normed) -> None:
-    images = torch.randn(2, 3, 6, 6)
-    before = normed.eval()(images)
-    assert freeze_batch_norm(normed) is normed
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in normed.modules())
-    assert sum(isinstance(module, FrozenBatchNorm2d) for module in normed.modules()) == 2
-    torch.testing.assert_close(normed(images), before)
-
-
-def test_frozen_batch_norm_is_the_same_while_training(normed: Normed) -> None:
-    freeze_batch_norm(normed).train()
-    state = {key: value.clone() for key, value in normed.state_dict().items()}
-    few, many = torch.randn(1, 3, 6, 6), torch.randn(4, 3, 6, 6)
-    alone = normed(few)
-    torch.testing.assert_close(normed(torch.cat([few, many]))[:1], alone)
-    torch.testing.assert_close(normed.eval()(few), alone)
-    assert all(torch.equal(value, state[key]) for key, value in normed.state_dict().items())
-
-
-def test_frozen_batch_norm_does_not_learn(normed: Normed) -> None:
-    freeze_batch_norm(normed)
-    assert {name for name, _ in normed.named_parameters()} == {
-        "conv.weight",
-        "conv.bias",
-        "inner.0.0.weight",
-        "inner.0.0.bias",
-    }
-
-
-def test_freezing_twice_is_freezing(normed: Normed) -> None:
-    images = torch.randn(2, 3, 6, 6)
-    once = freeze_batch_norm(normed).eval()(images)
-    assert torch.equal(freeze_batch_norm(normed)(images), once)

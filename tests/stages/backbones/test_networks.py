@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.backbones.backbone import Backbone, freeze_batch_norm
+from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.networks import (
     classifier,
     crop_size,

@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.backbones.backbone import freeze_batch_norm
 from stages.backbones.config import BackboneConfig, Name, PretrainConfig
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.networks import classifier, cut, tiny
 from stages.backbones.weights import Weights, build_backbone, fill, find_weights, load_state
 from stages.errors import InputError
