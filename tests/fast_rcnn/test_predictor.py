@@ -61,9 +61,32 @@ def test_folded_it_says_what_it_learnt_in_the_boxes_own_terms(seed: int, classes
     assert torch.equal(same, scores)
 
 
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_unfolded_it_learns_on_where_it_was(seed: int, classes: int) -> None:
+    torch.manual_seed(seed)
+    predictor = Predictor(7, classes).double()
+    with torch.no_grad():
+        for p in predictor.parameters():
+            p.normal_()
+    before = {key: value.clone() for key, value in predictor.state_dict().items()}
+    mean, std = torch.randn(classes, 4).double(), torch.rand(classes, 4).double() + 0.01
+    predictor.fold(mean, std)
+    predictor.unfold(mean, std)
+    for key, value in predictor.state_dict().items():
+        torch.testing.assert_close(value, before[key])
+        assert key.startswith("offsets.") or torch.equal(value, before[key])
+    # With statistics that are others, it says the same of a box in their terms.
+    features = torch.randn(9, 7).double()
+    _, said = predictor(features)
+    predictor.unfold(mean, std)
+    torch.testing.assert_close(predictor(features)[1], (said - mean) / std)
+
+
 def test_folding_what_needs_none_changes_nothing() -> None:
     predictor = Predictor(7, 2)
     features = torch.randn(3, 7)
     _, before = predictor(features)
-    predictor.fold(torch.zeros(2, 4), torch.ones(2, 4))
-    assert torch.equal(predictor(features)[1], before)
+    for change in (predictor.fold, predictor.unfold):
+        change(torch.zeros(2, 4), torch.ones(2, 4))
+        assert torch.equal(predictor(features)[1], before)
