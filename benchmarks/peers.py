@@ -1,6 +1,7 @@
 """`make peers`: ours against torchvision's, the same network, on this machine, in turns.
 
-Torchvision twice: as it comes (float32), and given our type and memory layout.
+Torchvision twice: as it comes (float32), and given our type and memory layout. And what the RPN costs
+beside selective search, on the same scene.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -28,9 +30,12 @@ from faster_rcnn.detector import ready
 from faster_rcnn.network import FasterRCNN
 from faster_rcnn.rpn import RPN
 from stages.backbones.config import Name
+from stages.data.shapes import ShapesConfig, draw_scene
 from stages.device import autocast, choose_device, choose_dtype
 from stages.errors import InputError
 from stages.machine import commit, device_name
+from stages.proposals.propose import propose
+from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.stopwatch import OFF, Stopwatch
 from stages.training.sgd import Rates, SGDConfig, make_sgd
 
@@ -53,9 +58,8 @@ def peers(arguments: Sequence[str]) -> None:
         raise InputError(f"--backbone {options.backbone}: takes {', '.join(get_args(Name))}")
     device = choose_device(options.device)
     torch.manual_seed(0)
-    images = [
-        torch.randint(0, 256, (3, *options.size), dtype=torch.uint8) for _ in range(options.batch)
-    ]
+    height, width = options.size
+    images = [scene(height, width, seed) for seed in range(options.batch)]
     model = faster_rcnn(options.backbone, min(options.size), max(options.size))
     rows = [
         *_time("inference", inference(model, images[:1], device), device, options.rounds),
@@ -65,9 +69,27 @@ def peers(arguments: Sequence[str]) -> None:
     report = options.runs / "report"
     report.mkdir(parents=True, exist_ok=True)
     table.to_csv(report / "peers.csv", index=False, float_format="%.4f")
-    text = _text(table, options.backbone, options.size, device)
+    searched = _search_seconds(images[0])
+    text = _text(table, options.backbone, options.size, device, searched)
     (report / "peers.md").write_text(text)
     print(f"{text}\n{report / 'peers.md'}")
+
+
+def scene(height: int, width: int, seed: int) -> Tensor:
+    """A drawn scene, uint8 [3, H, W]: selective search finds something in it."""
+    config = ShapesConfig(train=0, test=0, width=width, height=height, largest=0.5 * height)
+    image = draw_scene(np.random.default_rng(seed), config).image
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def _search_seconds(image: Tensor) -> float:
+    """Of selective search: the median of three."""
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        propose(image, SelectiveSearchConfig(), None)
+        taken.append(time.perf_counter() - started)
+    return median(taken)
 
 
 def faster_rcnn(name: Name, shorter: int, longest: int) -> FasterRCNN:
@@ -209,7 +231,9 @@ def _seconds(run: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - started
 
 
-def _text(table: pd.DataFrame, backbone: str, size: Sequence[int], device: str) -> str:
+def _text(
+    table: pd.DataFrame, backbone: str, size: Sequence[int], device: str, searched: float
+) -> str:
     where = f"{device_name(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     lines = [
         f"Faster R-CNN with {backbone}, {size[0]}x{size[1]}, {Config().proposals.after} proposals; "
@@ -229,4 +253,13 @@ def _text(table: pd.DataFrame, backbone: str, size: Sequence[int], device: str) 
         for name, value in own.items()
         if str(name).startswith("part: ") and value == value
     ]
-    return "\n".join([*lines, "", f"Ours by part, in ms: {', '.join(named)}", ""])
+    proposing = own["part: RPN"] + own["part: top-k and NMS of proposals"]
+    lines += [
+        "",
+        f"Ours by part, in ms: {', '.join(named)}.",
+        "",
+        f"Proposals: the RPN with its top-k and NMS {1000 * proposing:.0f} ms, selective search "
+        f"{searched:.2f} s: {100 * proposing / searched:.1f} %.",
+        "",
+    ]
+    return "\n".join(lines)
