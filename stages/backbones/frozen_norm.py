@@ -7,11 +7,14 @@ make the activations float32, two conversions less. C channels.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from torchvision.ops.misc import FrozenBatchNorm2d
+
+Conv = TypeVar("Conv", bound=nn.Conv2d)
 
 
 class CarriedNorm(FrozenBatchNorm2d):
@@ -72,8 +75,16 @@ def freeze_batch_norm(module: nn.Module, carry: bool = True) -> nn.Module:
 
 def _carrying(conv: nn.Conv2d, norm: CarriedNorm) -> NormedConv2d:
     """The convolution with its own parameters, that does `norm`'s work."""
-    new = skip_init(
-        NormedConv2d,
+    new = _like(conv, NormedConv2d, conv.bias is not None)
+    new.weight, new.bias = conv.weight, conv.bias
+    new.norm, norm.carried = (norm,), True
+    return new
+
+
+def _like(conv: nn.Conv2d, kind: type[Conv], bias: bool) -> Conv:
+    """A convolution of the same shape, its parameters still to be put in."""
+    return skip_init(  # type: ignore[return-value]
+        kind,
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size,
@@ -81,25 +92,29 @@ def _carrying(conv: nn.Conv2d, norm: CarriedNorm) -> NormedConv2d:
         padding=conv.padding,
         dilation=conv.dilation,
         groups=conv.groups,
-        bias=conv.bias is not None,
+        bias=bias,
         padding_mode=conv.padding_mode,
     )
-    assert isinstance(new, NormedConv2d)
-    new.weight, new.bias = conv.weight, conv.bias
-    new.norm, norm.carried = (norm,), True
-    return new
 
 
 def drop_frozen_norm(module: nn.Module) -> nn.Module:
-    """Put carried norms into the convolutions' weights for good, in place: for detection."""
-    for conv in module.modules():
-        if isinstance(conv, NormedConv2d) and conv.norm:
-            scale, shift = conv.norm[0].factors()
+    """Put carried norms into plain convolutions' weights for good, in place: for detection.
+
+    Nothing of the norms is left, not even their names.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, NormedConv2d) and child.norm:
+            scale, shift = child.norm[0].factors()
+            plain = _like(child, nn.Conv2d, True)
             with torch.no_grad():
-                bias = shift if conv.bias is None else shift + conv.bias * scale
-                conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
-                conv.bias = nn.Parameter(bias)
-            conv.norm = ()
+                bias = shift if child.bias is None else shift + child.bias * scale
+                plain.weight = nn.Parameter(child.weight * scale[:, None, None, None])
+                plain.bias = nn.Parameter(bias)
+            setattr(module, name, plain)
+        elif isinstance(child, CarriedNorm) and child.carried:
+            setattr(module, name, nn.Identity())
+        else:
+            drop_frozen_norm(child)
     return module
 
 

@@ -36,12 +36,12 @@ RESULTS = {
 SIZES, RATIOS = (16.0, 48.0), (0.5, 1.0, 2.0)
 
 
-def model_in(folder: Path, classes: tuple[str, ...]) -> Artifact:
+def model_in(folder: Path, classes: tuple[str, ...], shorter: int = 96) -> Artifact:
     description = Description(
         "faster",
         "tiny",
         classes,
-        ScaleConfig(test=(96,), longest=300),
+        ScaleConfig(test=(shorter,), longest=300),
         RPNConfig(width=16, anchors=AnchorConfig(SIZES, RATIOS)),
         ProposalConfig(after=20, least_side=4.0),
         DetectionConfig(dtype="float32"),
@@ -77,8 +77,8 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     return drawn
 
 
-def shown(data: Any, folder: Path) -> Any:
-    model = model_in(folder, data.classes)
+def shown(data: Any, folder: Path, shorter: int = 96) -> Any:
+    model = model_in(folder, data.classes, shorter)
     draw_pictures(Job(folder), data, data.proposals, model, Artifact(folder, "x"))
     return load(model.path, "cpu")
 
@@ -135,6 +135,12 @@ def test_a_row_is_the_anchors_of_a_position_the_rpns_answer_and_its_proposals(
     assert np.array_equal(answer.image[..., 1], (255 * chances).to(torch.uint8).numpy())
     assert answer.caption == f"highest {float(chances.max()):.2f}"
     assert chances.std() > 0.02
+
+
+def test_the_frames_padding_is_not_shown(toy_of: Make, tmp_path: Path, rows: list[Row]) -> None:
+    # 80 x 100 in a frame of 96 x 128: five rows of seven cells are the image's.
+    shown(toy_of([[WIDE]], [[1]], [[]]), tmp_path, 80)
+    assert rows[0].panels[1].image.shape == (5, 7, 3)
 
 
 def test_what_is_outlined(toy_of: Make, tmp_path: Path, rows: list[Row]) -> None:
