@@ -19,7 +19,6 @@ from fast_rcnn.config import (
 from fast_rcnn.network import FastRCNN
 from fast_rcnn.svd import compress, two_layers
 from stages.backbones.config import Name
-from stages.backbones.frozen_norm import drop_frozen_norm
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
 from stages.device import DType, choose_dtype
 from stages.errors import InputError, one_line
@@ -67,7 +66,7 @@ def load(folder: Path, device: str) -> FastRCNN:
 
 def ready(model: FastRCNN, dtype: DType, device: str) -> FastRCNN:
     """`model` itself, changed to detect: on the device, its trunk and head in `dtype`."""
-    drop_frozen_norm(model).eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if choose_dtype(dtype, device) == "bfloat16":
         model.backbone.trunk.to(torch.bfloat16)

@@ -16,7 +16,6 @@ from faster_rcnn.config import ProposalConfig, RPNConfig
 from faster_rcnn.network import FasterRCNN
 from faster_rcnn.rpn import RPN
 from stages.backbones.config import Name
-from stages.backbones.frozen_norm import drop_frozen_norm
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
 from stages.device import DType, choose_dtype
 from stages.typed_json import read_typed
@@ -78,7 +77,7 @@ def ready(model: FasterRCNN, dtype: DType, device: str) -> FasterRCNN:
 
     Scores and offsets are float32: bfloat16 would place a box of 500 pixels to the nearest two.
     """
-    drop_frozen_norm(model).eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if choose_dtype(dtype, device) == "bfloat16":
         for part in (model.backbone.trunk, model.backbone.head, model.rpn.conv):

@@ -14,7 +14,7 @@ from torch import Tensor
 from rcnn_v1.warp import crop_windows
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
-from stages.backbones.frozen_norm import drop_frozen_norm, freeze_batch_norm
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.weights import Weights, build_backbone
 from stages.device import DType, choose_dtype
 from stages.stopwatch import Stopwatch
@@ -58,7 +58,7 @@ class WindowNetwork:
     def __init__(
         self, backbone: Backbone, device: str, dtype: str, context: float, batch: int
     ) -> None:
-        drop_frozen_norm(freeze_batch_norm(backbone))
+        freeze_batch_norm(backbone)
         self.backbone = backbone.eval().requires_grad_(False)
         backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32

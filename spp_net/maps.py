@@ -19,7 +19,7 @@ from torch import Tensor
 from spp_net.projection import first_centre
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
-from stages.backbones.frozen_norm import drop_frozen_norm, freeze_batch_norm
+from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.images import image_tensor
 from stages.data.records import Dataset, Record
@@ -60,7 +60,7 @@ class Convolutions:
     def __init__(
         self, backbone: Backbone, device: str, dtype: str, scales: Sequence[int], longest: int
     ) -> None:
-        drop_frozen_norm(freeze_batch_norm(backbone))
+        freeze_batch_norm(backbone)
         self.backbone = backbone.eval().requires_grad_(False)
         backbone.to(device)
         backbone.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

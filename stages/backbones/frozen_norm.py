@@ -7,14 +7,10 @@ make the activations float32, two conversions less. C channels.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from torchvision.ops.misc import FrozenBatchNorm2d
-
-Conv = TypeVar("Conv", bound=nn.Conv2d)
 
 
 class CarriedNorm(FrozenBatchNorm2d):
@@ -75,16 +71,8 @@ def freeze_batch_norm(module: nn.Module, carry: bool = True) -> nn.Module:
 
 def _carrying(conv: nn.Conv2d, norm: CarriedNorm) -> NormedConv2d:
     """The convolution with its own parameters, that does `norm`'s work."""
-    new = _like(conv, NormedConv2d, conv.bias is not None)
-    new.weight, new.bias = conv.weight, conv.bias
-    new.norm, norm.carried = (norm,), True
-    return new
-
-
-def _like(conv: nn.Conv2d, kind: type[Conv], bias: bool) -> Conv:
-    """A convolution of the same shape, its parameters still to be put in."""
-    return skip_init(  # type: ignore[return-value]
-        kind,
+    new = skip_init(
+        NormedConv2d,
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size,
@@ -92,30 +80,13 @@ def _like(conv: nn.Conv2d, kind: type[Conv], bias: bool) -> Conv:
         padding=conv.padding,
         dilation=conv.dilation,
         groups=conv.groups,
-        bias=bias,
+        bias=conv.bias is not None,
         padding_mode=conv.padding_mode,
     )
-
-
-def drop_frozen_norm(module: nn.Module) -> nn.Module:
-    """Put carried norms into plain convolutions' weights for good, in place: for detection.
-
-    Nothing of the norms is left, not even their names.
-    """
-    for name, child in module.named_children():
-        if isinstance(child, NormedConv2d) and child.norm:
-            scale, shift = child.norm[0].factors()
-            plain = _like(child, nn.Conv2d, True)
-            with torch.no_grad():
-                bias = shift if child.bias is None else shift + child.bias * scale
-                plain.weight = nn.Parameter(child.weight * scale[:, None, None, None])
-                plain.bias = nn.Parameter(bias)
-            setattr(module, name, plain)
-        elif isinstance(child, CarriedNorm) and child.carried:
-            setattr(module, name, nn.Identity())
-        else:
-            drop_frozen_norm(child)
-    return module
+    assert isinstance(new, NormedConv2d)
+    new.weight, new.bias = conv.weight, conv.bias
+    new.norm, norm.carried = (norm,), True
+    return new
 
 
 def set_norms_down(module: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from stages.backbones.frozen_norm import drop_frozen_norm, freeze_batch_norm, set_norms_down
+from stages.backbones.frozen_norm import freeze_batch_norm, set_norms_down
 
 
 class Normed(nn.Module):
@@ -131,19 +131,6 @@ def test_under_autocast_activations_stay_small(normed: Normed) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert normed.conv(torch.randn(1, 3, 6, 6)).dtype == torch.bfloat16
         assert normed(torch.randn(1, 3, 6, 6)).dtype == torch.bfloat16
-
-
-def test_dropped_norms_are_in_the_weights(normed: Normed) -> None:
-    images = torch.randn(2, 3, 6, 6)
-    before = freeze_batch_norm(normed)(images)
-    weight = normed.conv.weight.clone()
-    assert drop_frozen_norm(normed) is normed
-    torch.testing.assert_close(normed(images), before)
-    assert not torch.equal(normed.conv.weight, weight)
-    assert not any(isinstance(module, FrozenBatchNorm2d) for module in normed.modules())
-    assert all(type(m) is nn.Conv2d for m in (normed.conv, normed.inner[0][0]))
-    drop_frozen_norm(normed)  # a second time nothing is left to do
-    torch.testing.assert_close(normed(images), before)
 
 
 def test_norms_may_work_for_themselves_again(normed: Normed) -> None:
