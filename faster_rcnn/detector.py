@@ -18,6 +18,7 @@ from faster_rcnn.rpn import RPN
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
 from stages.device import DType, choose_dtype
+from stages.errors import InputError
 from stages.typed_json import read_typed
 from stages.writing import replacing
 
@@ -53,7 +54,10 @@ def load(folder: Path, device: str) -> FasterRCNN:
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    description = read_typed(folder / "model.json", Description, "a finished Faster R-CNN")
+    path = folder / "model.json"
+    description = read_typed(path, Description, "a finished Faster R-CNN")
+    if len(description.scale.test) != 1:
+        raise InputError(f"{path}: not of a finished Faster R-CNN: scale.test: takes one")
     model = build(description)
     fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
     return ready(model, description.detection.dtype, device)

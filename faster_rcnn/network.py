@@ -92,6 +92,8 @@ class FasterRCNN(nn.Module):
             if targets is None:
                 raise ValueError("training needs targets")
             return self.losses(images, targets)
+        if not images:
+            return []
         return [self.suppress(*scored) for scored in self.score(images)]
 
     # ------------------------------------------------------------------ training

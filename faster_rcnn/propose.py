@@ -50,9 +50,11 @@ def propose_by_rpn(
     ready(model, dtype, job.device)
     records = data.train if split == "train" else data.test
     every = shards(job.folder / "shards", len(records), SHARD, ".npz")
-    torch.manual_seed(0)  # of a random order, where the scores are not asked for
     for shard, images in sweep(records, every, job.workers, "the RPN's proposals", image_tensor):
-        found = [model.propose([image])[0][0].cpu().numpy() for _, image in images]
+        found = []
+        for number, (_, image) in enumerate(images, start=shard.start):
+            torch.manual_seed(number)  # of a random order, where the scores are not asked for
+            found.append(model.propose([image])[0][0].cpu().numpy())
         with replacing(shard.path) as file:
             np.savez(file, *found)
     boxes = []

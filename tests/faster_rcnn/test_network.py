@@ -525,7 +525,6 @@ def test_the_smallest_images(height: int, width: int) -> None:
     assert (found["boxes"] <= torch.tensor([width, height] * 2)).all()
 
 
-@pytest.mark.xfail(strict=True, reason="IndexError in stages.resize; FastRCNN gives []")
 def test_no_image() -> None:
     assert MODEL([]) == []
 

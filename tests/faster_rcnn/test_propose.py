@@ -137,18 +137,7 @@ def test_a_training_without_an_rpn_is_refused(toy: Any, tmp_path: Path) -> None:
 # Killed --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "scores",
-    [
-        "rpn",
-        pytest.param(
-            "none",
-            marks=pytest.mark.xfail(
-                strict=True, reason="one seed for all shards: a resumed run draws another order"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("scores", ["rpn", "none"])
 def test_one_that_died_ends_as_one_that_did_not(
     toy: Any, trained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: Any
 ) -> None:
