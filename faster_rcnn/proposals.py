@@ -37,7 +37,9 @@ def select_proposals(
         sizes: each image's height and width, scaled.
         ratios: [N, 4], from an image's own pixels to the scaled ones.
     """
-    scores, offsets = scores.detach().float(), offsets.detach().float()
+    # As exact as the anchors: coordinates in bfloat16 would be off by pixels.
+    exact = anchors[0].dtype
+    scores, offsets = scores.detach().to(exact), offsets.detach().to(exact)
     if config.scores == "none":
         scores = torch.rand_like(scores)
     if config.boxes == "none":
