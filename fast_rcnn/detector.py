@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,16 +21,19 @@ from fast_rcnn.svd import compress, two_layers
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
 from stages.device import DType, choose_dtype
-from stages.errors import InputError, one_line
+from stages.errors import InputError
 from stages.proposals.selective_search import SelectiveSearchConfig
+from stages.typed_json import read_typed
 from stages.writing import replacing
+
+WHAT = "a finished Fast R-CNN"
 
 
 @dataclass(frozen=True)
 class Description:
     """What `model.json` says: all that is needed to build the detector again."""
 
-    paper: str
+    paper: Literal["fast"]
     backbone: Name
     classes: tuple[str, ...]
     top: int | None
@@ -95,44 +98,12 @@ def read_description(path: Path) -> Description:
     Raises:
         InputError: it is missing, or says something else.
     """
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text())
-        if not isinstance(fields["classes"], list):
-            raise TypeError("its classes are no list")
-        fields["classes"] = tuple(fields["classes"])
-        scale: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in fields["scale"].items()
-        }
-        fields["scale"] = ScaleConfig(**scale)
-        fields["proposals"] = SelectiveSearchConfig(**fields["proposals"])
-        fields["detection"] = DetectionConfig(**fields["detection"])
-        fields["svd"] = SVDConfig(**fields["svd"])
-        description = Description(**fields)
-        _check(description)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not of a finished Fast R-CNN: {one_line(error)}") from None
-    return description
-
-
-def _check(description: Description) -> None:
-    """What a file can say that no training wrote.
-
-    Raises:
-        ValueError: saying what.
-    """
-    if description.backbone not in get_args(Name):
-        raise ValueError(f"no network is called {description.backbone!r}")
-    if description.paper != "fast":
-        raise ValueError(f"of paper {description.paper!r}")
-    if description.detection.dtype not in get_args(DType):
-        raise ValueError(f"no dtype is called {description.detection.dtype!r}")
+    description = read_typed(path, Description, WHAT)
     scale, svd, limits = description.scale, description.svd, description.detection
     whole = [*scale.test, *scale.train, scale.longest, scale.window_side, limits.per_class]
     whole += [value for value in (svd.fc6, svd.fc7, description.top) if value is not None]
-    if not scale.test or not all(isinstance(value, int) and value >= 0 for value in whole):
-        raise ValueError("a scale, rank or limit is no whole number")
-    if not isinstance(limits.nms_iou, float):
-        raise ValueError("nms_iou is no number")
-    if not description.classes or not all(isinstance(name, str) for name in description.classes):
-        raise ValueError("its classes are no names")
+    if not scale.test or min(whole) < 0:
+        raise InputError(f"{path}: not of {WHAT}: a scale is missing, or a number below 0")
+    if not description.classes:
+        raise InputError(f"{path}: not of {WHAT}: no classes")
+    return description
