@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,6 +27,7 @@ from stages.proposals.propose import propose
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
+from stages.typed_json import read_typed
 from stages.writing import replacing
 
 
@@ -50,9 +50,6 @@ class Description(DetectorDescription):
     """R-CNN's: all that is needed to build it again."""
 
     context: float
-
-
-D = TypeVar("D", bound=DetectorDescription)
 
 
 class RCNN(nn.Module):
@@ -169,7 +166,7 @@ def load(folder: Path, device: str) -> RCNN:
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    description = read_description(folder / "model.json", Description)
+    description = read_typed(folder / "model.json", Description, "a finished R-CNN")
     backbone = build_backbone(description.backbone, Weights(folder / "weights.pt", ""))
     network = WindowNetwork(
         backbone,
@@ -189,30 +186,6 @@ def read_parts(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarra
     """
     svms = _read_arrays(folder / "svms.npz", ("weights", "bias", "scale"))
     return svms, _read_arrays(folder / "regressors.npz", ("weights", "bias"))
-
-
-def read_description(path: Path, kind: type[D], **inner: Callable[[Any], Any]) -> D:
-    """A detector's `model.json`.
-
-    Args:
-        inner: of fields that `kind` adds, how they are made from what JSON knows.
-
-    Raises:
-        InputError: it is missing or broken.
-    """
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text())
-        fields["classes"] = tuple(fields["classes"])
-        fields["proposals"] = SelectiveSearchConfig(**fields["proposals"])
-        fields["detection"] = DetectionConfig(**fields["detection"])
-        for name, make in inner.items():
-            fields[name] = make(fields[name])
-        description = kind(**fields)
-        if description.backbone not in get_args(Name):
-            raise ValueError(f"no network is called {description.backbone!r}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not of a finished detector: {one_line(error)}") from None
-    return description
 
 
 def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rcnn_v1.detector import RCNN, DetectorDescription, read_description, read_parts
+from rcnn_v1.detector import RCNN, DetectorDescription, read_parts
 from spp_net.config import PyramidConfig
 from spp_net.network import PyramidNetwork, check_backbone
+from stages.typed_json import read_typed
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def load_network(folder: Path, device: str) -> tuple[Description, PyramidNetwork
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    description = read_description(folder / "model.json", Description, pyramid=_pyramid)
+    description = read_typed(folder / "model.json", Description, "a finished SPPnet")
     check_backbone(description.backbone)
     network = PyramidNetwork.load(
         description.backbone,
@@ -45,9 +45,3 @@ def load_network(folder: Path, device: str) -> tuple[Description, PyramidNetwork
         description.detection.batch,
     )
     return description, network
-
-
-def _pyramid(fields: dict[str, Any]) -> PyramidConfig:
-    """Of what JSON made of it, which knows no tuples."""
-    lists = {key: tuple(fields[key]) for key in ("scales", "levels")}
-    return PyramidConfig(**{**fields, **lists})
