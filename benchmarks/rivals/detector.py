@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +20,19 @@ from benchmarks.rivals.config import Stride
 from benchmarks.rivals.torchvision_faster import build, to_float
 from stages.backbones.weights import Weights, fill, load_state
 from stages.device import DType, autocast, choose_dtype
-from stages.errors import InputError, one_line
+from stages.errors import InputError
 from stages.stopwatch import OFF, Stopwatch
+from stages.typed_json import read_typed
 from stages.writing import replacing
 
-PAPER = "torchvision-faster"
+PAPER: Literal["torchvision-faster"] = "torchvision-faster"
 
 
 @dataclass(frozen=True)
 class Description:
     """What `model.json` says: all that is needed to build the detector again."""
 
-    paper: str
+    paper: Literal["torchvision-faster"]
     classes: tuple[str, ...]
     shorter: int
     longest: int
@@ -124,31 +125,8 @@ def read_description(path: Path) -> Description:
     Raises:
         InputError: it is missing, or says something else.
     """
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text())
-        description = Description(**{**fields, "classes": tuple(fields["classes"])})
-        _check(description)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not of a finished Faster R-CNN of torchvision's: {one_line(error)}"
-        ) from None
+    what = "a finished Faster R-CNN of torchvision's"
+    description = read_typed(path, Description, what)
+    if not description.classes or min(description.shorter, description.longest) < 1:
+        raise InputError(f"{path}: not of {what}: no classes, or a side that is not above 0")
     return description
-
-
-def _check(description: Description) -> None:
-    """What a file can say that no training wrote.
-
-    Raises:
-        ValueError: saying what.
-    """
-    if description.paper != PAPER:
-        raise ValueError(f"of paper {description.paper!r}")
-    if not description.classes or not all(isinstance(name, str) for name in description.classes):
-        raise ValueError("its classes are no names")
-    sides = (description.shorter, description.longest)
-    if not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError("a side is no whole number above 0")
-    if description.finest_stride not in get_args(Stride):
-        raise ValueError(f"no map has stride {description.finest_stride!r}")
-    if description.dtype not in get_args(DType):
-        raise ValueError(f"no dtype is called {description.dtype!r}")

@@ -93,13 +93,13 @@ def change(folder: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"paper": "fast"}, "of paper 'fast'"),
-        ({"classes": []}, "no names"),
-        ({"classes": 3}, "not iterable"),
-        ({"shorter": 0}, "whole number"),
-        ({"longest": "long"}, "whole number"),
-        ({"finest_stride": 7}, "stride 7"),
-        ({"dtype": "float8"}, "float8"),
+        ({"paper": "fast"}, "paper: "),
+        ({"classes": []}, "no classes"),
+        ({"classes": 3}, "classes: "),
+        ({"shorter": 0}, "a side"),
+        ({"longest": "long"}, "longest: "),
+        ({"finest_stride": 7}, "finest_stride: "),
+        ({"dtype": "float8"}, "dtype: "),
         ({"more": 1}, "more"),
     ],
 )
