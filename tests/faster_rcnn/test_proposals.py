@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -480,6 +480,48 @@ def test_an_image_of_a_batch_gets_what_it_gets_alone(seed: int, nms_iou: float) 
         )
         assert torch.equal(boxes, alone)
         assert torch.equal(kept, alone_score)
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("detecting", [False, True])
+def test_on_several_threads_each_image_gets_its_own(detecting: bool) -> None:
+    # More images than threads, and of each another number of boxes.
+    scores, offsets, anchors = drawn_case(4, 7, [25, 9])
+    sizes = [(96, 128), (64, 96), (128, 48), (30, 30), (96, 20), (8, 8), (60, 128)]
+    config = ProposalConfig(20, 0.50002, 12, 9.1)
+    with torch.inference_mode(detecting):
+        # As the network gives them: inference tensors, or ones that learn.
+        given = scores.clone().requires_grad_(not detecting), offsets + 0
+        found = assert_as_slow(*given, anchors, sizes, torch.ones(7, 4), config)
+        assert len({len(boxes) for boxes, _ in found}) > 3
+        for boxes, kept in found:
+            assert not boxes.requires_grad
+            assert not kept.requires_grad
+            assert boxes.is_inference() == kept.is_inference() == detecting
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_what_fails_in_a_thread_is_raised() -> None:
+    scores, offsets, anchors = drawn_case(4, 3, [25])
+    with pytest.raises(IndexError):  # one size for three images
+        select_proposals(scores, offsets, anchors, [SIZE], torch.ones(3, 4), ALL)
+
+
+def test_exact_anchors_give_exact_proposals() -> None:
+    scores, offsets, anchors = drawn_case(0, 1, [20])
+    exact = [of_map.double() for of_map in anchors]
+    ((boxes, kept),) = select_proposals(scores, offsets, exact, [SIZE], EVEN[None], ALL)
+    assert boxes.dtype == kept.dtype == torch.float64
+    ((rough, _),) = select_proposals(scores, offsets, anchors, [SIZE], EVEN[None], ALL)
+    torch.testing.assert_close(boxes.float(), rough)
 
 
 def test_bfloat16_answers_give_float32_boxes() -> None:
