@@ -123,6 +123,7 @@ def sgd(**changes: Any) -> TrainConfig:
 
 
 STILL = sgd(lr=0.0, iterations=1)  # the weights before any step
+SEVEN = replace(STILL.sgd, seed=7)
 
 
 def changed(one: State, other: State) -> set[str]:
@@ -584,6 +585,41 @@ def test_the_seed_shapes_the_result(
     after = way(tmp_path, toy, sgd(seed=5), rpn=MATLAB)
     expected = OWN | REST | (HEAD | PREDICTOR if way is jointly else set())
     assert changed(after, whole[way][0]) == expected
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_seed_decides_the_start_too(
+    way: Way, toy: Any, tmp_path: Path, starts: dict[Way, State]
+) -> None:
+    other = way(tmp_path, toy, sgd(lr=0.0, iterations=1, seed=5))
+    new = {key for key in OWN | PREDICTOR if key.endswith("weight")} & starts[way].keys()
+    assert changed(other, starts[way]) == new
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_batch_is(
+    way: Way, toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[ImageBatches] = []
+    plain = faster_rcnn.train.train
+
+    def note(job: Job, model: Any, batches: ImageBatches, *rest: Any) -> None:
+        given.append(batches)
+        plain(job, model, batches, *rest)
+
+    monkeypatch.setattr(faster_rcnn.train, "train", note)
+    for n, config in enumerate((STILL, replace(STILL, mirror=False), replace(STILL, sgd=SEVEN))):
+        way(tmp_path / str(n), toy, config)
+    mirrored, straight, otherwise = given
+    assert mirrored.choose(0) == straight.choose(0) != otherwise.choose(0)
+    pixels = [[batches[n]["images"] for n in range(6)] for batches in (mirrored, straight)]
+    turned = [
+        bool((one != other).any())
+        for ours, theirs in zip(*pixels, strict=True)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    assert len(turned) == 12
+    assert 0 < sum(turned) < 12
 
 
 @pytest.mark.parametrize("way", WAYS)
