@@ -58,6 +58,19 @@ def load(folder: Path, device: str) -> FasterRCNN:
     description = read_typed(path, Description, "a finished Faster R-CNN")
     if len(description.scale.test) != 1:
         raise InputError(f"{path}: not of a finished Faster R-CNN: scale.test: takes one")
+    rpn, proposals = description.rpn, description.proposals
+    above_0: list[float] = [
+        *description.scale.test,
+        description.scale.longest,
+        rpn.width,
+        proposals.after,
+    ]
+    above_0 += [*rpn.anchors.sizes, *rpn.anchors.ratios, description.detection.per_class]
+    above_0 += [1 if proposals.before is None else proposals.before, len(rpn.anchors.sizes)]
+    if min(above_0) <= 0 or not rpn.anchors.ratios or not description.classes:
+        raise InputError(
+            f"{path}: not of a finished Faster R-CNN: a size or number is missing or not above 0"
+        )
     model = build(description)
     fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
     return ready(model, description.detection.dtype, device)

@@ -62,10 +62,13 @@ def train_and_test(config: Config, store: Store) -> Trained:
     """From images to the evaluated detections of the test split.
 
     Raises:
-        InputError: several scales at test; or as the trainings.
+        InputError: several scales at test, or nothing but boxes to learn; or as the trainings.
     """
     if len(config.scale.test) != 1:
         raise InputError("scale.test: Faster R-CNN sees an image at one size")
+    for chosen in (config.joint.train, config.alternating.rpn, config.alternating.detector):
+        if chosen.learn == "boxes":
+            raise InputError("learn boxes: is Fast R-CNN's stage-wise training, not Faster R-CNN's")
     data = load_data(config.data, store)
     rpn, detector, training = train(config, data, store)
     model = assemble_from(config, data, rpn, detector, store)
@@ -158,7 +161,7 @@ def assemble(
     save(job.folder, description, {**detecting, **own})
 
 
-@stage(version=1)
+@stage(version=2)
 def detect(job: Job, data: Dataset, model: Artifact) -> None:
     """Detect in the test split.
 

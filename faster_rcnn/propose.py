@@ -27,7 +27,7 @@ from stages.writing import replacing
 SHARD = 16  # images: what a kill may cost
 
 
-@stage(version=1)
+@stage(version=2)
 def propose_by_rpn(
     job: Job,
     data: Dataset,

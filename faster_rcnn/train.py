@@ -31,7 +31,7 @@ from stages.writing import replacing
 TRUNK, RPN_LAYERS = "backbone.trunk.", "rpn."
 
 
-@stage(version=1)
+@stage(version=2)
 def train_rpn(
     job: Job,
     data: Dataset,
@@ -79,7 +79,7 @@ def train_rpn(
         torch.save({k: v for k, v in state.items() if k.startswith((TRUNK, RPN_LAYERS))}, file)
 
 
-@stage(version=1)
+@stage(version=2)
 def train_jointly(
     job: Job,
     data: Dataset,

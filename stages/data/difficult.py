@@ -10,7 +10,10 @@ from stages.data.records import Dataset, Record
 
 
 class WithoutDifficult:
-    """`data`, in whose training split difficult objects are as crowds: neither objects nor background.
+    """`data`, in whose training split difficult objects are as crowds: no objects.
+
+    What lies on one is background to a sampling that takes RoIs or anchors which meet no object (the
+    RPN's, joint training's; so do the released codes), and nothing to one that does not.
 
     Args:
         data: its test split stays as it is.

@@ -375,6 +375,14 @@ def test_several_scales_at_test_are_refused_before_anything_is_trained(
     assert "-- " not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "part", ["joint.train", "alternating.rpn", "alternating.detector"], ids=str
+)
+def test_the_box_layer_alone_is_refused(tmp_path: Path, part: str) -> None:
+    with pytest.raises(InputError, match="learn boxes"):
+        command(options(tmp_path, f"--{part}.learn", "boxes"))
+
+
 def test_an_unknown_way_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         command(options(tmp_path, "--training", "exact"))
