@@ -18,8 +18,8 @@ from fast_rcnn.pipeline import assemble as assemble_fast
 from fast_rcnn.pipeline import detect as detect_fast
 from fast_rcnn.train import train_detector
 from faster_rcnn.config import PRESETS, Config, ProposalConfig
-from faster_rcnn.pipeline import Trained, propose_for_test, train_and_test
-from faster_rcnn.propose import propose_by_rpn
+from faster_rcnn.pipeline import Trained, train_and_test
+from faster_rcnn.propose import propose_with
 from faster_rcnn.recall_plot import draw_recalls, recalls
 from faster_rcnn.train import RPN_LAYERS
 from stages.ablation import Claim, Variant, compare, keep_description, write_tables
@@ -81,9 +81,7 @@ def ablate(arguments: Sequence[str]) -> None:
         if chosen.rows == "all":
             trained_rows(config, base, searched, own, table, store)
         many = dataclasses.replace(config.proposals, after=2000)
-        proposed = propose_for_test(
-            dataclasses.replace(config, proposals=many), base.data, base.rpn, store
-        )
+        proposed = propose_with(config, base.data, base.rpn, many, "test", store)
         return base.data, table, {"the RPN": proposed, "selective search": searched}
 
     data, table, proposals = store.again(run)
@@ -113,8 +111,7 @@ def test_time_rows(
     fast = _fast(config, base.data, base.detector, store)
 
     def see(label: str, proposals: ProposalConfig, paper: float | None = None) -> str:
-        changed = dataclasses.replace(config, proposals=proposals)
-        proposed = propose_for_test(changed, base.data, base.rpn, store)
+        proposed = propose_with(config, base.data, base.rpn, proposals, "test", store)
         return table.add(label, _detect(base.data, proposed, fast, store), paper)
 
     def change(**changes: object) -> ProposalConfig:
@@ -163,7 +160,7 @@ def trained_rows(
     table.claim(joint, alternating, 70.0 - 69.9)
     steps = (base if config.training == "alternating" else second).training
     first_rpn, first_detector = steps[0], steps[2]
-    apart = propose_for_test(config, base.data, first_rpn, store)
+    apart = propose_with(config, base.data, first_rpn, config.proposals, "test", store)
     two = _fast(config, base.data, first_detector, store)
     unshared = table.add(
         "unshared: steps 1 and 2 alone", _detect(base.data, apart, two, store), 58.7
@@ -185,12 +182,17 @@ def trained_rows(
     table.claim(alternating, by_search)
     table.claim(by_search, mixed)
 
-    dense = _dense(config, base.data, first_rpn, store)
-    on_dense = _train_fast(config, base.data, dense["train"], None, store)
+    # Every anchor as a proposal, neither scored nor moved (section 4.1, "one-stage").
+    every = dataclasses.replace(
+        config.proposals, before=None, nms_iou=1.0, after=20_000, scores="none", boxes="none"
+    )
+    dense_train = propose_with(config, base.data, first_rpn, every, "train", store)
+    dense_test = propose_with(config, base.data, first_rpn, every, "test", store)
+    on_dense = _train_fast(config, base.data, dense_train, None, store)
     one_stage = _fast(config, base.data, on_dense, store)
     label = table.add(
         "one stage: the detector on every anchor",
-        _detect(base.data, dense["test"], one_stage, store),
+        _detect(base.data, dense_test, one_stage, store),
         53.8,
     )
     table.claim(unshared, label)
@@ -258,25 +260,3 @@ def _train_fast(
         config.loss,
         config.alternating.detector,
     )
-
-
-def _dense(config: Config, data: Dataset, rpn: Artifact, store: Store) -> dict[str, Artifact]:
-    """Every anchor as a proposal, neither scored nor moved, of both splits (section 4.1, "one-stage")."""
-    every = ProposalConfig(
-        before=None, nms_iou=1.0, after=20_000, least_side=config.proposals.least_side,
-        scores="none", boxes="none",
-    )  # fmt: skip
-    return {
-        split: store.run(
-            propose_by_rpn,
-            data,
-            rpn,
-            config.backbone.name,
-            config.scale,
-            config.rpn,
-            every,
-            config.detection.dtype,
-            split,
-        )
-        for split in ("train", "test")
-    }

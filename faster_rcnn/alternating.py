@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fast_rcnn.train import train_detector
 from faster_rcnn.config import Config
-from faster_rcnn.propose import propose_by_rpn
+from faster_rcnn.propose import propose_with
 from faster_rcnn.train import train_rpn
 from stages.backbones.weights import Weights
 from stages.data.records import Dataset
@@ -47,12 +47,13 @@ def alternate(config: Config, data: Dataset, weights: Weights, store: Store) -> 
     # 1. The RPN, from ImageNet.
     rpn = _train_rpn(config, data, weights, store, None)
     # 2. Fast R-CNN, from ImageNet, on step 1's proposals: nothing is shared yet.
-    proposals = _propose(config, data, rpn, store)
+    limits = config.alternating.proposals
+    proposals = propose_with(config, data, rpn, limits, "train", store)
     detector = _train_detector(config, data, weights, proposals, store, None)
     # 3. The RPN's own layers over the detector's convolutions, which stay as they are.
     shared_rpn = _train_rpn(config, data, weights, store, detector)
     # 4. The detector's own layers, over the same convolutions, on step 3's proposals.
-    shared_proposals = _propose(config, data, shared_rpn, store)
+    shared_proposals = propose_with(config, data, shared_rpn, limits, "train", store)
     shared = _train_detector(config, data, weights, shared_proposals, store, detector)
     return Steps(rpn, proposals, detector, shared_rpn, shared_proposals, shared)
 
@@ -71,20 +72,6 @@ def _train_rpn(
         config.alternating.rpn_images,
         config.alternating.rpn,
         detector,
-    )
-
-
-def _propose(config: Config, data: Dataset, trained: Artifact, store: Store) -> Artifact:
-    return store.run(
-        propose_by_rpn,
-        data,
-        trained,
-        config.backbone.name,
-        config.scale,
-        config.rpn,
-        config.alternating.proposals,
-        config.detection.dtype,
-        "train",
     )
 
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from fast_rcnn.config import DetectionConfig, ScaleConfig
 from faster_rcnn.config import ProposalConfig, RPNConfig
-from faster_rcnn.network import FasterRCNN
-from faster_rcnn.rpn import RPN
+from faster_rcnn.network import FasterRCNN, build_untrained
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
 from stages.device import DType, choose_dtype
@@ -79,13 +78,13 @@ def load(folder: Path, device: str) -> FasterRCNN:
 def build(description: Description) -> FasterRCNN:
     """The network that a description is of, with random weights."""
     backbone = build_backbone(description.backbone, Weights(None, "random"))
-    return FasterRCNN(
+    return build_untrained(
         backbone,
-        RPN(backbone.channels, description.rpn, (backbone.stride,)),
         description.classes,
+        description.rpn,
         description.scale,
-        description.proposals,
-        description.detection,
+        proposals=description.proposals,
+        detection=description.detection,
     )
 
 

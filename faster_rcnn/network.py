@@ -16,7 +16,7 @@ from fast_rcnn.config import DetectionConfig, LossConfig, SamplingConfig, ScaleC
 from fast_rcnn.loss import multi_task_loss
 from fast_rcnn.predictor import Predictor
 from fast_rcnn.sampling import sample
-from faster_rcnn.config import ProposalConfig
+from faster_rcnn.config import ProposalConfig, RPNConfig
 from faster_rcnn.proposals import select_proposals
 from faster_rcnn.rpn import RPN
 from stages.backbones.backbone import Backbone
@@ -231,6 +231,15 @@ class FasterRCNN(nn.Module):
     def _pool_one_map(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
         (only,) = maps
         return roi_pool(only, rois, self.backbone.roi_size, 1 / self.backbone.stride)
+
+
+def build_untrained(
+    backbone: Backbone, classes: Sequence[str], rpn: RPNConfig, scale: ScaleConfig, **more: Any
+) -> FasterRCNN:
+    """The paper's network, over one map, its RPN and outputs as they start; `more`: of `FasterRCNN`."""
+    return FasterRCNN(
+        backbone, RPN(backbone.channels, rpn, (backbone.stride,)), classes, scale, **more
+    )
 
 
 def numbered(rois: Sequence[Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from faster_rcnn.alternating import alternate
 from faster_rcnn.config import Config, ProposalConfig, RPNConfig
 from faster_rcnn.detector import Description, load, save
 from faster_rcnn.pictures import draw_pictures
-from faster_rcnn.propose import propose_by_rpn
+from faster_rcnn.propose import propose_with
 from faster_rcnn.train import RPN_LAYERS, TRUNK, train_jointly
 from stages.backbones.config import Name
 from stages.backbones.weights import find_weights, load_state
@@ -72,7 +72,8 @@ def train_and_test(config: Config, store: Store) -> Trained:
     data = load_data(config.data, store)
     rpn, detector, training = train(config, data, store)
     model = assemble_from(config, data, rpn, detector, store)
-    proposals = propose_for_test(config, data, rpn, store)
+    # What the detector will see, to be measured and drawn.
+    proposals = propose_with(config, data, rpn, config.proposals, "test", store)
     detections = store.run(detect, data, model)
     evaluation = store.run(evaluate_detections, data, detections)
     return Trained(
@@ -117,21 +118,6 @@ def assemble_from(
         config.rpn,
         config.proposals,
         config.detection,
-    )
-
-
-def propose_for_test(config: Config, data: Dataset, rpn: Artifact, store: Store) -> Artifact:
-    """The RPN's proposals of the test split: what the detector will see, to be measured and drawn."""
-    return store.run(
-        propose_by_rpn,
-        data,
-        rpn,
-        config.backbone.name,
-        config.scale,
-        config.rpn,
-        config.proposals,
-        config.detection.dtype,
-        "test",
     )
 
 

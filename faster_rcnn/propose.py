@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from fast_rcnn.config import ScaleConfig
-from faster_rcnn.config import ProposalConfig, RPNConfig
+from faster_rcnn.config import Config, ProposalConfig, RPNConfig
 from faster_rcnn.detector import ready
-from faster_rcnn.train import RPN_LAYERS, TRUNK, build_untrained, load_parts
+from faster_rcnn.network import build_untrained
+from faster_rcnn.train import RPN_LAYERS, TRUNK, load_parts
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.images import image_tensor
@@ -20,11 +21,33 @@ from stages.device import DType
 from stages.proposals.cache import write_proposals
 from stages.proposals.stage import keep_recall
 from stages.shards import shards
-from stages.store import Artifact, Job, stage
+from stages.store import Artifact, Job, Store, stage
 from stages.sweep import sweep
 from stages.writing import replacing
 
 SHARD = 16  # images: what a kill may cost
+
+
+def propose_with(
+    config: Config,
+    data: Dataset,
+    trained: Artifact,
+    proposals: ProposalConfig,
+    split: Literal["train", "test"],
+    store: Store,
+) -> Artifact:
+    """A training's proposals for a split of the run's data; see `propose_by_rpn`."""
+    return store.run(
+        propose_by_rpn,
+        data,
+        trained,
+        config.backbone.name,
+        config.scale,
+        config.rpn,
+        proposals,
+        config.detection.dtype,
+        split,
+    )
 
 
 @stage(version=2)

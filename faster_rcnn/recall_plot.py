@@ -56,6 +56,6 @@ def draw_recalls(table: pd.DataFrame, path: Path, title: str) -> None:
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("recall, %", fontsize=8)
-    panels[0].legend(fontsize=7, loc="lower left")
+    panels[0].legend(fontsize=7, loc="upper right")
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=130)

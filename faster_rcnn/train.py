@@ -13,8 +13,7 @@ from fast_rcnn.config import LossConfig, ScaleConfig, TrainConfig
 from fast_rcnn.train import choose_learners
 from faster_rcnn.config import JointConfig, RPNConfig
 from faster_rcnn.labels import POSITIVE, label_anchors
-from faster_rcnn.network import FasterRCNN
-from faster_rcnn.rpn import RPN
+from faster_rcnn.network import FasterRCNN, build_untrained
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
@@ -119,15 +118,6 @@ def train_jointly(
     model.fold()
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
-
-
-def build_untrained(
-    backbone: Backbone, classes: Sequence[str], rpn: RPNConfig, scale: ScaleConfig, **more: Any
-) -> FasterRCNN:
-    """The network with its RPN and outputs as they start; `more`: of `FasterRCNN`."""
-    return FasterRCNN(
-        backbone, RPN(backbone.channels, rpn, (backbone.stride,)), classes, scale, **more
-    )
 
 
 def load_parts(model: FasterRCNN, trained: Artifact, *prefixes: str) -> None:

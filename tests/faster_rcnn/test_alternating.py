@@ -24,8 +24,9 @@ from faster_rcnn.config import (
     RPNConfig,
 )
 from faster_rcnn.detector import load
+from faster_rcnn.network import build_untrained
 from faster_rcnn.pipeline import assemble, assemble_from
-from faster_rcnn.train import build_untrained, load_parts
+from faster_rcnn.train import load_parts
 from stages.backbones.weights import Weights, build_backbone, load_state
 from stages.data.images import image_tensor
 from stages.proposals.cache import Proposals

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from fast_rcnn.config import ScaleConfig
 from faster_rcnn.config import AnchorConfig, ProposalConfig, RPNConfig
-from faster_rcnn.network import FasterRCNN
+from faster_rcnn.network import FasterRCNN, build_untrained
 from faster_rcnn.propose import propose_by_rpn
-from faster_rcnn.train import build_untrained
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.images import image_tensor
 from stages.data.records import Record

@@ -24,8 +24,8 @@ from faster_rcnn.config import (
     RPNConfig,
     RPNLossConfig,
 )
-from faster_rcnn.network import FasterRCNN
-from faster_rcnn.train import build_untrained, load_parts, train_jointly, train_rpn
+from faster_rcnn.network import FasterRCNN, build_untrained
+from faster_rcnn.train import load_parts, train_jointly, train_rpn
 from stages.backbones.config import Name
 from stages.backbones.networks import early_layers_of
 from stages.backbones.weights import Weights, build_backbone, load_state
