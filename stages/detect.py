@@ -6,22 +6,22 @@ n detections in an image.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
 from stages.data.images import image_tensor
 from stages.data.records import Dataset, Record
-from stages.evaluation.detections_io import save_detections
+from stages.evaluation.detections_io import save_detections, sizes_of
 from stages.shards import shards
 from stages.store import Job
 from stages.sweep import sweep
 from stages.writing import replacing
 
 SHARD = 16  # images
-Detection = dict[str, Tensor]
+Detection: TypeAlias = Mapping[str, Tensor | np.ndarray]
 
 
 def detect_split(
@@ -31,7 +31,8 @@ def detect_split(
 
     Args:
         detect: (uint8 image [3, H, W], record) -> detections by kind, usually just `detections`:
-            `boxes` [n, 4], `labels` [n], `scores` [n].
+            `boxes` [n, 4], `labels` [n], `scores` [n], and of masks `segmentation` 'S' [n],
+            see `stages.evaluation.detections_io`. n is an image's own and may be 0.
     """
     records = data.test
     every = shards(job.folder / "shards", len(records), SHARD, ".npz")
@@ -40,9 +41,10 @@ def detect_split(
         for index, (record, image) in enumerate(images, start=shard.start):
             for kind, found in detect(image, record).items():
                 for key, value in found.items():
-                    arrays[f"{kind}/{index}/{key}"] = value.cpu().numpy()
+                    array = value.cpu().numpy() if isinstance(value, Tensor) else value
+                    arrays[f"{kind}/{index}/{key}"] = array
         with replacing(shard.path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
     by_kind: dict[str, dict[str | int, dict[str, Any]]] = {}
     for shard in every:
@@ -52,5 +54,6 @@ def detect_split(
                 image_id = records[int(index)].image_id
                 by_kind.setdefault(kind, {}).setdefault(image_id, {})[key] = arrays_of[name]
     for kind, detections in by_kind.items():
-        save_detections(job.folder / f"{kind}.json", detections, data.category_ids)
+        path = job.folder / f"{kind}.json"
+        save_detections(path, detections, data.category_ids, sizes_of(records))
     shutil.rmtree(job.folder / "shards")

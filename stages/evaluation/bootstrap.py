@@ -63,11 +63,11 @@ def resampled_map(
         and numbers of images draw the same images.
     """
     n_images = len(matches[0].positives) if matches else 0
-    weights = _draw(n_images, draws, seed)
+    weights = draw_images(n_images, draws, seed)
     per_class = [_weighted_ap(of_class, weights) for of_class in matches]
     return {
-        "voc07": _mean_known([voc07 for voc07, _ in per_class], draws),
-        "area": _mean_known([area for _, area in per_class], draws),
+        "voc07": mean_known([voc07 for voc07, _ in per_class], draws),
+        "area": mean_known([area for _, area in per_class], draws),
     }
 
 
@@ -115,7 +115,7 @@ def mean_ap(matches: Sequence[ClassMatches], metric: Metric) -> float:
     return mean_over_classes([ap(of_class.found, of_class.n_positives) for of_class in matches])
 
 
-def _draw(n_images: int, draws: int, seed: int) -> np.ndarray:
+def draw_images(n_images: int, draws: int, seed: int) -> np.ndarray:
     """int32 [I, B]: how often each draw has each image. Columns sum to I."""
     weights = np.zeros((n_images, draws), np.int32)
     generator = np.random.default_rng(seed)
@@ -163,7 +163,7 @@ def _weighted_ap(matches: ClassMatches, weights: np.ndarray) -> tuple[np.ndarray
     return voc07, area
 
 
-def _mean_known(per_class: list[np.ndarray], draws: int) -> np.ndarray:
+def mean_known(per_class: list[np.ndarray], draws: int) -> np.ndarray:
     """The mean [B] of K arrays [B] over what is not nan; nan where all are."""
     values = np.array(per_class).reshape(len(per_class), draws)
     known = ~np.isnan(values)

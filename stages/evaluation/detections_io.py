@@ -1,6 +1,6 @@
 """What a detector reported, and its file: COCO's results format, one detection a line.
 
-n detections in one image.
+n detections in one image of height H and width W.
 """
 
 from __future__ import annotations
@@ -9,22 +9,35 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from stages.data.records import Record
 from stages.errors import InputError, one_line
+from stages.evaluation.run_lengths import Size, detected_masks, read_mask
 from stages.writing import replacing
 
 # image id -> {"boxes": float [n, 4], x1 y1 x2 y2 in continuous pixels of the image,
-#              "labels": int [n], from 1, "scores": float [n], any range, higher is surer}.
+#              "labels": int [n], from 1, "scores": float [n], any range, higher is surer,
+#              and of a detector of masks "segmentation": 'S' [n], COCO's compressed run lengths
+#              of a mask [H, W] of the image's size: bytes without NULs, so that NumPy keeps them}.
 # An image that is not in it has no detections.
 Detections: TypeAlias = Mapping[str | int, Mapping[str, np.ndarray]]
+Sizes: TypeAlias = Mapping[str | int, Size]  # by image id
 
 
-def save_detections(path: Path, detections: Detections, category_ids: Sequence[int]) -> None:
+def sizes_of(records: Sequence[Record]) -> dict[str | int, Size]:
+    """What `save_detections` and `load_detections` hold masks against."""
+    return {record.image_id: (record.height, record.width) for record in records}
+
+
+def save_detections(
+    path: Path, detections: Detections, category_ids: Sequence[int], sizes: Sizes | None = None
+) -> None:
     """Write COCO's results: [{"image_id", "category_id", "bbox": [x, y, w, h], "score"}, ...].
 
+    A detection with a mask has "segmentation": {"size": [H, W], "counts": run lengths} besides.
     Sorted by image, then from the highest score down; boxes in pixels to 4 decimals, scores
     to 6. The rounding can move a score into a tie or an overlap across 0.5: numbers that
     are to be found again from the file belong to what `load_detections` gives. `path` is
@@ -34,10 +47,12 @@ def save_detections(path: Path, detections: Detections, category_ids: Sequence[i
         path: the file; its folder exists.
         detections: of any images; one without detections leaves nothing in the file.
         category_ids: `category_ids[label - 1]` is the data's own id of the class.
+        sizes: of the images, at least of those whose detections have masks.
 
     Raises:
-        ValueError: a label without a category, a number that is not finite, or a box whose
-            right or lower side comes first.
+        ValueError: a label without a category, a number that is not finite, a box whose
+            right or lower side comes first, or masks that are not of a known size, one for
+            each detection.
 
     Source: https://cocodataset.org/#format-results.
     """
@@ -50,35 +65,46 @@ def save_detections(path: Path, detections: Detections, category_ids: Sequence[i
         scores = np.asarray(found["scores"], np.float64)
         if len(labels) and not (labels.min() >= 1 and labels.max() <= len(category_ids)):
             raise ValueError(f"image {image_id!r}: a label is not in 1..{len(category_ids)}")
+        masks = []
+        if "segmentation" in found:
+            masks = detected_masks(image_id, found, (sizes or {}).get(image_id))
         for i in np.argsort(-scores, kind="stable"):
             x1, y1, x2, y2 = boxes[i].tolist()
             if x2 < x1 or y2 < y1:
                 raise ValueError(f"image {image_id!r}: a box has a negative width or height")
-            row = {
+            row: dict[str, Any] = {
                 "image_id": image_id,
                 "category_id": category_ids[labels[i] - 1],
                 "bbox": [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)],
                 "score": round(float(scores[i]), 6),
             }
+            if masks:
+                row["segmentation"] = {**masks[i], "counts": masks[i]["counts"].decode()}
             rows.append(json.dumps(row, allow_nan=False))
     with replacing(path) as file:
         file.write(("[" + ",\n".join(rows) + "]\n").encode())
 
 
 def load_detections(
-    path: Path, category_ids: Sequence[int]
+    path: Path, category_ids: Sequence[int], sizes: Sizes | None = None
 ) -> dict[str | int, Mapping[str, np.ndarray]]:
-    """Read COCO's results; what else a detection carries (a segmentation) is left.
+    """Read COCO's results; what else a detection carries (polygons, say) is left.
+
+    Masks, which are compressed run lengths, are given only for an image whose every
+    detection has one.
 
     Args:
         path: the file.
         category_ids: the label of `category_ids[i]` is i + 1.
+        sizes: of images; a mask of another size than its image's is refused. Without them it
+            need only be of the size that it says itself.
 
     Returns:
         `Detections` in the file's order, float64 and int64; images without any are absent.
 
     Raises:
-        InputError: the file is unreadable or is not COCO's results for these categories.
+        InputError: the file is unreadable or is not COCO's results for these categories,
+            or a mask's run lengths are damaged or not of its size.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
@@ -90,24 +116,34 @@ def load_detections(
         raise InputError(f"{path}: COCO results are a list of detections")
 
     labels = {category_id: i + 1 for i, category_id in enumerate(category_ids)}
-    gathered: dict[str | int, list[tuple[list[float], int, float]]] = {}
+    gathered: dict[str | int, list[_Detection]] = {}
     for number, row in enumerate(rows):
-        image_id, detection = _read_row(row, labels, f"{path}: detection {number}")
+        image_id, detection = _read_row(row, labels, sizes or {}, f"{path}: detection {number}")
         gathered.setdefault(image_id, []).append(detection)
-    return {
-        image_id: {
-            "boxes": np.array([box for box, _, _ in found], np.float64),
-            "labels": np.array([label for _, label, _ in found], np.int64),
-            "scores": np.array([score for _, _, score in found], np.float64),
-        }
-        for image_id, found in gathered.items()
+    return {image_id: _arrays_of(found) for image_id, found in gathered.items()}
+
+
+class _Detection(NamedTuple):
+    box: list[float]  # x1 y1 x2 y2
+    label: int
+    score: float
+    mask: bytes | None  # run lengths
+
+
+def _arrays_of(found: Sequence[_Detection]) -> dict[str, np.ndarray]:
+    arrays = {
+        "boxes": np.array([one.box for one in found], np.float64),
+        "labels": np.array([one.label for one in found], np.int64),
+        "scores": np.array([one.score for one in found], np.float64),
     }
+    masks = [one.mask for one in found]
+    return arrays if None in masks else {**arrays, "segmentation": np.array(masks, np.bytes_)}
 
 
 def _read_row(
-    row: Any, labels: Mapping[int, int], where: str
-) -> tuple[str | int, tuple[list[float], int, float]]:
-    """Image id, and (x1 y1 x2 y2, label, score). `where` begins every complaint."""
+    row: Any, labels: Mapping[int, int], sizes: Sizes, where: str
+) -> tuple[str | int, _Detection]:
+    """An image's id and a detection in it. `where` begins every complaint."""
     if not isinstance(row, dict):
         raise InputError(f"{where}: not an object")
     for key in ("image_id", "category_id", "bbox", "score"):
@@ -125,7 +161,8 @@ def _read_row(
     if width < 0 or height < 0:
         raise InputError(f"{where}: bbox has a negative width or height")
     score = _finite(row["score"], f"{where}: score")
-    return image_id, ([x, y, x + width, y + height], labels[category_id], score)
+    mask = read_mask(row.get("segmentation"), sizes.get(image_id), f"{where}: segmentation")
+    return image_id, _Detection([x, y, x + width, y + height], labels[category_id], score, mask)
 
 
 def _finite(value: Any, what: str) -> float:

@@ -1,4 +1,4 @@
-"""All of a detector's accuracy in one table: VOC's two mAPs with intervals, and COCO's.
+"""All of a detector's accuracy in one table: VOC's two mAPs and COCO's AP, with intervals.
 
 Every value but counts is a percentage, 0..100, or null where there is nothing to measure.
 """
@@ -11,8 +11,10 @@ from typing import Any
 
 from stages.data.records import Record
 from stages.evaluation.bootstrap import interval, mean_ap, resampled_map
-from stages.evaluation.coco_ap import coco_ap
+from stages.evaluation.coco_ap import coco_evaluation, coco_values
+from stages.evaluation.coco_bootstrap import resampled_coco_ap
 from stages.evaluation.detections_io import Detections
+from stages.evaluation.masks import TrueMasks, are_of_masks, true_masks
 from stages.evaluation.mistakes import find_mistakes, table_of
 from stages.evaluation.voc_ap import ap_11_point, ap_area, match, recall
 
@@ -37,13 +39,38 @@ def evaluate(
         A dict for JSON. "mistakes" is `mistakes.table_of`, in numbers of them.
         "objects" counts what is to be found: without the difficult and the
         crowds. A class without any has null for its APs and recall and is left out of
-        the means. Intervals are [low, high] of 95 %, over the test images.
+        the means. Intervals are [low, high] of 95 %, over the test images;
+        "coco_interval" is of COCO's "AP". Where every detection and every object has a mask,
+        "masks" has "voc07_map" to "coco_interval" once more, with masks compared for boxes.
 
     Raises:
         ValueError: as `match`.
+        InputError: the records' masks are there but cannot be read.
     """
-    matches = match(records, detections, len(classes), IOU)
+    table = {
+        **_accuracy(records, detections, classes, draws),
+        "mistakes": table_of(find_mistakes(records, detections, len(classes)), classes),
+        "difficult": "neither found nor missed",
+        "images": len(records),
+        "iou": IOU,
+    }
+    if are_of_masks(records, detections):
+        true = true_masks(records)
+        table["masks"] = _accuracy(records, detections, classes, draws, true)
+    return table
+
+
+def _accuracy(
+    records: Sequence[Record],
+    detections: Detections,
+    classes: Sequence[str],
+    draws: int,
+    masks: TrueMasks | None = None,
+) -> dict[str, Any]:
+    """What boxes and, with `masks`, masks have in the table."""
+    matches = match(records, detections, len(classes), IOU, masks)
     samples = resampled_map(matches, draws)
+    coco = coco_evaluation(records, detections, len(classes), masks)
     return {
         "voc07_map": _percent(mean_ap(matches, "voc07")),
         "voc07_interval": [_percent(end) for end in interval(samples["voc07"])],
@@ -58,14 +85,8 @@ def evaluate(
             }
             for name, of_class in zip(classes, matches, strict=True)
         },
-        "coco": {
-            name: _percent(value)
-            for name, value in coco_ap(records, detections, len(classes)).items()
-        },
-        "mistakes": table_of(find_mistakes(records, detections, len(classes)), classes),
-        "difficult": "neither found nor missed",
-        "images": len(records),
-        "iou": IOU,
+        "coco": {name: _percent(value) for name, value in coco_values(coco).items()},
+        "coco_interval": [_percent(end) for end in interval(resampled_coco_ap(coco, draws))],
     }
 
 

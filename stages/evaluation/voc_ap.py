@@ -3,6 +3,9 @@
 D detections and G objects of one class in one image; n detections of one class in all
 images, highest score first; I images; K classes. AP and recall are fractions, 0..1.
 
+VOC scores boxes; masks are compared by the same rules (as Hariharan et al., ECCV 2014, do) where
+they are given, with the IoU of pixels.
+
 The devkit measures boxes in inclusive pixels: its width is xmax - xmin + 1. Here boxes are
 continuous, and reading VOC's XML subtracts 1 from xmin and ymin. A continuous box from a
 to b is therefore the inclusive pixels a + 1 .. b, whose devkit width is b - (a + 1) + 1 =
@@ -24,6 +27,8 @@ import numpy as np
 
 from stages.data.records import Record
 from stages.evaluation.detections_io import Detections
+from stages.evaluation.masks import TrueMasks, overlaps_of_masks
+from stages.evaluation.run_lengths import detected_masks
 
 TRUE = 1
 FALSE = 0
@@ -59,7 +64,11 @@ class ClassMatches:
 
 
 def match(
-    records: Sequence[Record], detections: Detections, n_classes: int, iou: float = 0.5
+    records: Sequence[Record],
+    detections: Detections,
+    n_classes: int,
+    iou: float = 0.5,
+    masks: TrueMasks | None = None,
 ) -> list[ClassMatches]:
     """Compare each detection with the object it overlaps best, as the devkit does.
 
@@ -74,12 +83,15 @@ def match(
         detections: of these images or some of them.
         n_classes: K; labels are 1..K.
         iou: the least overlap, reached or exceeded.
+        masks: the records' `true_masks`: overlaps are of these and the detections' masks
+            instead of boxes. An empty mask overlaps nothing.
 
     Returns:
         K matches; `[label - 1]` is the class's.
 
     Raises:
-        ValueError: an image id twice or unknown, a label outside 1..K, a number not finite.
+        ValueError: an image id twice or unknown, a label outside 1..K, a number not finite;
+            with `masks`, a detection's is missing, damaged or not of its image's size.
     """
     ids = {record.image_id for record in records}
     if len(ids) != len(records):
@@ -100,15 +112,20 @@ def match(
             continue
         pred_boxes, pred_labels, pred_scores = _arrays(record.image_id, detections)
         _check_labels(record.image_id, pred_labels, n_classes)
+        if masks is None:
+            overlaps = overlaps_of(pred_boxes, record.boxes)
+        else:
+            found = detected_masks(
+                record.image_id, detections[record.image_id], (record.height, record.width)
+            )
+            overlaps = overlaps_of_masks(found, masks[record.image_id])
         for label in np.unique(pred_labels):
             mine = np.flatnonzero(pred_labels == label)
             mine = mine[np.argsort(-pred_scores[mine], kind="stable")]
             gt = record.labels == label
             scores[label - 1].append(pred_scores[mine])
             image[label - 1].append(np.full(len(mine), index))
-            outcome[label - 1].append(
-                _match_image(pred_boxes[mine], record.boxes[gt], ignored[gt], iou)
-            )
+            outcome[label - 1].append(_match_image(overlaps[mine][:, gt], ignored[gt], iou))
 
     matches = []
     for k in range(n_classes):
@@ -184,14 +201,16 @@ def _curve(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tp, tp / np.arange(1, len(tp) + 1)
 
 
-def _match_image(
-    boxes: np.ndarray, gt_boxes: np.ndarray, gt_ignored: np.ndarray, iou: float
-) -> np.ndarray:
-    """int8 [D], the outcomes of one class's boxes [D, 4] in one image, highest score first."""
-    outcome = np.full(len(boxes), FALSE, np.int8)
-    if len(gt_boxes) == 0:
+def _match_image(overlaps: np.ndarray, gt_ignored: np.ndarray, iou: float) -> np.ndarray:
+    """int8 [D], the outcomes of one class's detections in one image, highest score first.
+
+    Args:
+        overlaps: [D, G], their IoUs with the class's objects.
+        gt_ignored: bool [G].
+    """
+    outcome = np.full(len(overlaps), FALSE, np.int8)
+    if len(gt_ignored) == 0:
         return outcome
-    overlaps = overlaps_of(boxes, gt_boxes)
     best = overlaps.argmax(axis=1)  # the first of equals, as in the devkit
     close = overlaps.max(axis=1) >= iou
     outcome[close & gt_ignored[best]] = IGNORED

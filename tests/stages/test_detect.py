@@ -133,3 +133,31 @@ def dying_at(n: int) -> Callable[[Tensor, Record], dict[str, Detection]]:
         return grey_value(image, record)
 
     return detect
+
+
+def test_masks_of_any_length_go_through_to_the_file(data: Pictures, tmp_path: Path) -> None:
+    # Six by eight: nothing, everything, and a chequered mask whose run lengths are long.
+    masks = [b"`1", b"0`1", b"011" + b"0" * 46]
+
+    def detect(image: Tensor, record: Record) -> dict[str, Detection]:
+        n = int(image[0, 0, 0]) % 4  # detections: none, one, two, three
+        return {"detections": {**found(n, 0.5), "segmentation": np.array(masks[:n], np.bytes_)}}
+
+    detect_split(Job(tmp_path), data, detect)
+    by_image: dict[object, list[object]] = {}
+    for row in rows(tmp_path / "detections.json"):
+        by_image.setdefault(row["image_id"], []).append(row["segmentation"])
+    assert by_image == {
+        record.image_id: [{"size": [6, 8], "counts": mask.decode()} for mask in masks[: n % 4]]
+        for n, record in enumerate(data.test)
+        if n % 4
+    }
+
+
+def test_arrays_that_only_pickle_would_keep_are_refused(data: Pictures, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="allow_pickle"):
+        detect_split(
+            Job(tmp_path),
+            data,
+            lambda image, record: {"detections": {"segmentation": np.array([b"1", None])}},
+        )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco
 
 from stages.data.records import Record
 
@@ -93,6 +94,40 @@ def make_scene(
     return Scene(records, detections)
 
 
+def run_lengths(mask: np.ndarray) -> bytes:
+    """Of a mask [H, W]."""
+    return coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
+
+
+def rectangle(box: Sequence[float], width: int = 400, height: int = 400) -> bytes:
+    """Run lengths of a box of whole pixels."""
+    x1, y1, x2, y2 = (int(value) for value in box)
+    mask = np.zeros((height, width), bool)
+    mask[y1:y2, x1:x2] = True
+    return run_lengths(mask)
+
+
+def make_masked(record: Record, masks: Sequence[bytes]) -> Record:
+    return replace(record, segmentations=tuple(masks))
+
+
+def make_rectangles(scene: Scene) -> Scene:
+    """The scene with all boxes rounded to whole pixels inside the image, and masks that fill them.
+
+    Then masks overlap exactly as their boxes do.
+    """
+    records, detections = [], {}
+    for record in scene.records:
+        boxes = np.round(record.boxes).clip(0, 400)
+        masks = [rectangle(box) for box in boxes]
+        records.append(make_masked(replace(record, boxes=boxes), masks))
+    for image_id, found in scene.detections.items():
+        boxes = np.round(found["boxes"]).clip(0, 400)
+        masks = np.array([rectangle(box) for box in boxes], np.bytes_)
+        detections[image_id] = {**found, "boxes": boxes, "segmentation": masks}
+    return Scene(records, detections)
+
+
 @pytest.fixture
 def record() -> Callable[..., Record]:
     return make_record
@@ -106,3 +141,23 @@ def detected() -> Callable[..., dict[str, np.ndarray]]:
 @pytest.fixture
 def scene() -> Callable[..., Scene]:
     return make_scene
+
+
+@pytest.fixture
+def masked() -> Callable[..., Record]:
+    return make_masked
+
+
+@pytest.fixture
+def rle() -> Callable[..., bytes]:
+    return run_lengths
+
+
+@pytest.fixture
+def filled() -> Callable[..., bytes]:
+    return rectangle
+
+
+@pytest.fixture
+def rectangles() -> Callable[[Scene], Scene]:
+    return make_rectangles

@@ -27,7 +27,7 @@ def thinned(detections, keep):
 def test_a_draw_is_a_literal_evaluation_of_copies(scene, n_images):
     made = scene(1, n_images=n_images, difficult=0.2)
     samples = resampled_map(match(made.records, made.detections, 3), draws=20, seed=7)
-    weights = bootstrap._draw(n_images, 20, 7)
+    weights = bootstrap.draw_images(n_images, 20, 7)
     assert (weights.sum(axis=0) == n_images).all()
     assert weights.max() > 2
     for b in range(20):
@@ -121,7 +121,7 @@ def test_a_class_absent_from_a_draw_is_left_out_of_its_mean(record, detected):
     records = [record("a", box, [1]), record("b", box, [2])]
     matches = match(records, {"a": detected(box, [0.9])}, 3)
     samples = resampled_map(matches, draws=200)["area"]
-    weights = bootstrap._draw(2, 200, 0)
+    weights = bootstrap.draw_images(2, 200, 0)
     assert np.array_equal(samples, weights[0] / 2)
     assert set(samples) == {0.0, 0.5, 1.0}
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from stages.evaluation.bootstrap import interval, resampled_map
+from stages.evaluation.coco_ap import coco_evaluation
+from stages.evaluation.coco_bootstrap import resampled_coco_ap
 from stages.evaluation.evaluate import evaluate
 from stages.evaluation.voc_ap import match
 
@@ -60,6 +64,11 @@ def test_intervals_are_those_of_their_metric(scene):
         expected = [100 * end for end in interval(samples[metric])]
         assert table[f"{metric}_interval"] == pytest.approx(expected)
     assert table["voc07_interval"] != table["area_interval"]
+    samples = resampled_coco_ap(coco_evaluation(made.records, made.detections, 3), draws=50)
+    assert table["coco_interval"] == pytest.approx([100 * end for end in interval(samples)])
+    low, high = table["coco_interval"]
+    assert low <= table["coco"]["AP"] <= high
+    assert "masks" not in table
 
 
 def test_nothing_to_measure_is_null(record):
@@ -67,4 +76,44 @@ def test_nothing_to_measure_is_null(record):
     assert table["voc07_map"] is None
     assert table["area_interval"] == [None, None]
     assert set(table["coco"].values()) == {None}
+    assert table["coco_interval"] == [None, None]
+    assert "masks" not in table
     json.dumps(table, allow_nan=False)
+
+
+CLASSES = ["a", "b", "c"]
+
+
+def test_masks_of_whole_boxes_score_as_the_boxes(scene, rectangles):
+    made = rectangles(scene(1, difficult=0.2))
+    table = evaluate(made.records, made.detections, CLASSES, draws=30)
+    both = ["per_class", "coco", "coco_interval"]
+    both += [f"{metric}_{what}" for metric in ("voc07", "area") for what in ("map", "interval")]
+    assert sorted(table["masks"]) == sorted(both)
+    for name in both:
+        assert table["masks"][name] == table[name]
+    assert json.loads(json.dumps(table, allow_nan=False)) == table
+
+
+def test_masks_are_scored_by_themselves(record, detected, masked, filled):
+    # The box is right, the mask is the wrong half of it.
+    box = [0, 0, 20, 10]
+    records = [masked(record("one", [box]), [filled([0, 0, 10, 10])]), record("two", [])]
+    found = {**detected([box], [0.9]), "segmentation": np.array([filled([10, 0, 20, 10])])}
+    nothing = detected([], [])  # of which no mask is asked
+    table = evaluate(records, {"one": found, "two": nothing}, ["cat"], draws=10)
+    assert [table["voc07_map"], table["coco"]["AP"]] == pytest.approx([100.0, 100.0])
+    assert table["masks"]["voc07_map"] == table["masks"]["coco"]["AP"] == 0.0
+    assert table["masks"]["per_class"]["cat"]["objects"] == 1
+    assert table["masks"]["coco_interval"] == [0.0, 0.0]
+
+
+def test_masks_are_left_where_some_are_unknown(scene, rectangles):
+    made = rectangles(scene(2, n_images=6))
+    first = next(r.image_id for r in made.records if len(made.detections[r.image_id]["scores"]))
+    without = {key: v for key, v in made.detections[first].items() if key != "segmentation"}
+    some = {**made.detections, first: without}
+    assert "masks" not in evaluate(made.records, some, CLASSES, draws=2)
+    records = [replace(r, segmentations=None) for r in made.records]
+    assert "masks" not in evaluate(records, made.detections, CLASSES, draws=2)
+    assert "masks" not in evaluate(made.records, {}, CLASSES, draws=2)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.evaluation.coco_ap import coco_ap
+from stages.evaluation.masks import true_masks
 from stages.evaluation.voc_ap import (
     ap_11_point,
     ap_area,
@@ -146,6 +147,73 @@ def test_what_cannot_be_matched_is_refused(record, detected):
         match(records, {"a": detected(box, [math.nan])}, 1)
     with pytest.raises(ValueError, match="differ in number"):
         match(records, {"a": {**detected(box, [1.0]), "scores": np.zeros(2)}}, 1)
+
+
+# Masks ---------------------------------------------------------------------------------------
+
+
+def test_masks_are_compared_where_boxes_would_mislead(record, detected, masked, filled):
+    # Two objects in one box, a left and a right half; all detections have the whole box.
+    box = [0, 0, 20, 10]
+    left, right, middle = filled([0, 0, 10, 10]), filled([10, 0, 20, 10]), filled([5, 0, 15, 10])
+    records = [masked(record("a", [box, box]), [left, right])]
+    found = detected([box] * 4, [0.9, 0.8, 0.7, 0.6])
+    found = {**found, "segmentation": np.array([right, right, middle, left])}
+    assert match(records, {"a": found}, 1)[0].outcome.tolist() == [1, 0, 0, 0]
+    by_masks = match(records, {"a": found}, 1, masks=true_masks(records))[0]
+    assert by_masks.outcome.tolist() == [1, 0, 0, 1]
+    assert by_masks.positives.tolist() == [2]
+
+
+def test_one_half_of_the_pixels_is_enough(record, detected, masked, filled):
+    records = [masked(record("a", [[0, 0, 10, 20]]), [filled([0, 0, 10, 20])])]
+    for height, outcome in ((10, 1), (9, 0)):
+        found = detected([[0, 0, 10, 20]], [1.0])
+        found = {**found, "segmentation": np.array([filled([0, 0, 10, height])])}
+        by_masks = match(records, {"a": found}, 1, masks=true_masks(records))[0]
+        assert by_masks.outcome.tolist() == [outcome]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_masks_of_whole_boxes_match_as_the_boxes(scene, rectangles, seed):
+    made = rectangles(scene(seed, difficult=0.2, ties=seed % 2 == 0))
+    by_boxes = match(made.records, made.detections, 3)
+    by_masks = match(made.records, made.detections, 3, masks=true_masks(made.records))
+    for a, b in zip(by_boxes, by_masks, strict=True):
+        for name in ("scores", "image", "outcome", "positives"):
+            assert np.array_equal(getattr(a, name), getattr(b, name))
+    assert set(np.concatenate([found.outcome for found in by_masks])) == {-1, 0, 1}
+
+
+def test_empty_masks_overlap_nothing(record, detected, masked, filled):
+    nothing = filled([0, 0, 0, 0])
+    records = [masked(record("a", [[0, 0, 9, 9]]), [nothing]), record("b", [])]
+    found = {**detected([[0, 0, 9, 9]] * 2, [0.9, 0.8])}
+    found["segmentation"] = np.array([nothing, filled([0, 0, 9, 9])])
+    result = match(records, {"a": found, "b": found}, 1, masks=true_masks(records))[0]
+    assert result.outcome.tolist() == [0] * 4
+    assert result.n_positives == 1
+
+
+def test_masks_that_cannot_be_compared_are_refused(record, detected, masked, filled):
+    box = [[0, 0, 9, 9]]
+    records = [masked(record("a", box), [filled(box[0])])]
+    true = true_masks(records)
+    nothing = {"a": detected([], [])}
+    assert match(records, nothing, 1, masks=true)[0].n_positives == 1
+    for masks, complaint in (
+        ([], "differ in number"),
+        ([filled(box[0])] * 2, "differ in number"),
+        ([filled(box[0], width=399)], "160000"),
+        ([b"damaged?"], "damaged"),
+    ):
+        found = {**detected(box, [0.9]), "segmentation": np.array(masks, np.bytes_)}
+        with pytest.raises(ValueError, match=complaint):
+            match(records, {"a": found}, 1, masks=true)
+        with pytest.raises(ValueError, match=complaint):
+            coco_ap(records, {"a": found}, 1, true)
+    with pytest.raises(ValueError, match="differ in number"):
+        match(records, {"a": detected(box, [0.9])}, 1, masks=true)
 
 
 # Against the devkit --------------------------------------------------------------------------
