@@ -27,12 +27,14 @@ class ScaleConfig:
         test: an image is seen at each; a RoI is pooled from where its area is nearest to
             `window_side` squared.
         longest: of the longer side (section 5.2: 1000 at one scale, 2000 at five).
+        down: round both sides down, for torchvision's weights.
     """
 
     train: tuple[int, ...] = (600,)
     test: tuple[int, ...] = (600,)
     longest: int = 1000
     window_side: int = 224
+    down: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,15 @@ class DetectionConfig:
     Attributes:
         per_class: best-scoring RoIs of a class and image that are kept before suppression.
         nms_iou: of two boxes of a class that overlap more than this, the better-scoring stays.
+        least_score: what does not score more is dropped before suppression.
+        per_image: best-scoring detections of an image that are kept after it; None: all.
         dtype: of the network.
     """
 
     per_class: int = 100
     nms_iou: float = 0.3
+    least_score: float = 0.0
+    per_image: int | None = None
     dtype: DType = "auto"
 
 

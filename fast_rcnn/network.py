@@ -201,7 +201,15 @@ class FastRCNN(nn.Module):
     def suppress(self, scores: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """The detections among scored boxes: scores [R, K], boxes [R, K, 4], already clipped."""
         with self.watch("NMS"):
-            return suppress(scores, boxes, self.detection.per_class, self.detection.nms_iou)
+            asked = self.detection
+            return suppress(
+                scores,
+                boxes,
+                asked.per_class,
+                asked.nms_iou,
+                asked.least_score,
+                asked.per_image,
+            )
 
 
 def on_maps(rois: Sequence[Tensor], batch: Batch) -> Tensor:

@@ -23,11 +23,13 @@ class Sample:
         rois: [R, 4] xyxy.
         labels: int64 [R], 0 for background.
         gt_boxes: [R, 4], each one's object; of background whichever is nearest, zeros if there is none.
+        objects: int64 [R], that object's place in the target; 0 if there is none.
     """
 
     rois: Tensor
     labels: Tensor
     gt_boxes: Tensor
+    objects: Tensor
 
 
 def sample(proposals: Tensor, target: Mapping[str, Tensor], config: SamplingConfig) -> Sample:
@@ -45,9 +47,10 @@ def sample(proposals: Tensor, target: Mapping[str, Tensor], config: SamplingConf
     if len(boxes):
         overlap, nearest = box_iou(rois, boxes).max(dim=1)
         gt_boxes, gt_labels = boxes[nearest], labels[nearest]
+        objects = use.nonzero()[:, 0][nearest]
     else:
         overlap, gt_boxes = rois.new_zeros(len(rois)), torch.zeros_like(rois)
-        gt_labels = torch.zeros(len(rois), dtype=torch.int64, device=rois.device)
+        objects = gt_labels = torch.zeros(len(rois), dtype=torch.int64, device=rois.device)
     low, high = config.background_iou
     positive = overlap >= config.positive_iou
     background = (overlap >= low) & (overlap < high) & ~positive
@@ -56,7 +59,7 @@ def sample(proposals: Tensor, target: Mapping[str, Tensor], config: SamplingConf
     drawn = torch.cat([positives, backgrounds])
     drawn_labels = gt_labels[drawn]
     drawn_labels[len(positives) :] = 0
-    return Sample(rois[drawn], drawn_labels, gt_boxes[drawn])
+    return Sample(rois[drawn], drawn_labels, gt_boxes[drawn], objects[drawn])
 
 
 def _draw(candidates: Tensor, count: int) -> Tensor:

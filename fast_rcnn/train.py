@@ -87,17 +87,21 @@ def train_detector(
         torch.save(model.cpu().state_dict(), file)
 
 
-def choose_learners(model: nn.Module, name: Name, learn: str) -> None:
+def choose_learners(
+    model: nn.Module, name: Name, learn: str, trunk: str = "backbone.trunk."
+) -> None:
     """Keep the layers that do not learn as they are (section 4.5); see `TrainConfig.learn`.
 
     Args:
         model: a detector, its parts called as `FastRCNN`'s, on the backbone of that name.
+        trunk: where in it the backbone's own trunk is.
     """
+    early = tuple(layer.replace("trunk.", trunk, 1) for layer in early_layers_of(name))
     still = {
         "all": (),
-        "head": ("backbone.trunk.",),
+        "head": (trunk,),
         "boxes": ("backbone.", "predictor.scores."),
-        "default": tuple(f"backbone.{layer}" for layer in early_layers_of(name)),
+        "default": early,
     }[learn]
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(not key.startswith(still))

@@ -23,19 +23,22 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
     return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
 
 
-def grid_anchors(base: Tensor, h: int, w: int, stride: int, centre: float) -> Tensor:
+def grid_anchors(
+    base: Tensor, h: int, w: int, stride: int | tuple[int, int], centre: float
+) -> Tensor:
     """Every position's anchors, [A, 4], row by row, a position's k together; A = h * w * k.
 
     Those that cross the image's edge are among them.
 
     Args:
         base: see `base_anchors`.
-        stride: of the map, in pixels.
+        stride: of the map, in pixels, or the two down and across.
         centre: where in its cell an anchor's centre is, in cells.
     """
+    down, across = (stride, stride) if isinstance(stride, int) else stride
     x, y = (
-        (torch.arange(cells, device=base.device, dtype=base.dtype) + centre) * stride
-        for cells in (w, h)
+        (torch.arange(cells, device=base.device, dtype=base.dtype) + centre) * step
+        for cells, step in ((w, across), (h, down))
     )
     rows, columns = torch.meshgrid(y, x, indexing="ij")
     positions = torch.stack([columns, rows, columns, rows], dim=-1).reshape(-1, 1, 4)

@@ -24,11 +24,14 @@ class AnchorConfig:
         sizes: sides of the squares of the anchors' areas, in pixels of the scaled image.
         ratios: height over width; each with each size.
         centre: where in its cell an anchor's centre lies, in cells (torchvision: 0).
+        as_torchvision: for torchvision's weights, corners are rounded to whole pixels, and the cells of
+            a map that reaches beyond the image's frame are a little closer than its stride.
     """
 
     sizes: tuple[float, ...] = (128.0, 256.0, 512.0)
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     centre: float = 0.5
+    as_torchvision: bool = False
 
 
 @dataclass(frozen=True)

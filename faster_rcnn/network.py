@@ -6,6 +6,7 @@ N images, R RoIs of all of them, K classes, P proposals of an image, n detection
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from fast_rcnn.config import DetectionConfig, LossConfig, SamplingConfig, ScaleConfig
 from fast_rcnn.loss import multi_task_loss
 from fast_rcnn.predictor import Predictor
-from fast_rcnn.sampling import sample
+from fast_rcnn.sampling import Sample, sample
 from faster_rcnn.config import ProposalConfig, RPNConfig
 from faster_rcnn.proposals import select_proposals
 from faster_rcnn.rpn import RPN
@@ -28,8 +29,23 @@ from stages.roi_pool import roi_pool
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
 
-# Maps and RoIs [R, 5], an image's number and xyxy in pixels of the scaled image, to pooled RoIs.
-Pool = Callable[[Sequence[Tensor], Tensor], Tensor]
+# Of maps, how RoIs [R, 5], an image's number and xyxy in pixels of the scaled image, are pooled from
+# them: twice, since what is done to the maps beforehand is done once for all RoIs.
+Pool = Callable[[Sequence[Tensor]], Callable[[Tensor], Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a training step saw on its way to the losses.
+
+    Attributes:
+        batch: the images; maps: the trunk's.
+        samples: each image's RoIs, in pixels of the scaled image.
+    """
+
+    batch: Batch
+    maps: list[Tensor]
+    samples: list[Sample]
 
 
 class FasterRCNN(nn.Module):
@@ -102,6 +118,12 @@ class FasterRCNN(nn.Module):
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]]
     ) -> dict[str, Tensor]:
         """The losses of the RPN and of the detector on its proposals (section 3.2, joint training)."""
+        return self.learn(images, targets)[0]
+
+    def learn(
+        self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[str, Tensor], Seen]:
+        """The same losses, and what a further branch needs for its own."""
         batch, maps, gt = self._see(images, targets)
         scores, offsets = self.rpn(maps)
         anchors = self.rpn.anchors(maps)
@@ -114,11 +136,12 @@ class FasterRCNN(nn.Module):
             for (boxes, _), target in zip(proposals, gt, strict=True)
         ]
         rois = torch.cat([drawn.rois for drawn in samples])
-        pooled = self.pool(maps, numbered([drawn.rois for drawn in samples]))
+        pooled = self.pool(maps)(numbered([drawn.rois for drawn in samples]))
         class_scores, moves = self.predictor(self.backbone.head(pooled))
         labels = torch.cat([drawn.labels for drawn in samples])
         truth = encode(rois, torch.cat([drawn.gt_boxes for drawn in samples])) / self.box_std
-        return {**losses, **multi_task_loss(class_scores, moves, labels, truth, self.loss)}
+        losses |= multi_task_loss(class_scores, moves, labels, truth, self.loss)
+        return losses, Seen(batch, maps, samples)
 
     def rpn_losses(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]]
@@ -135,7 +158,8 @@ class FasterRCNN(nn.Module):
         scales = self.scale.train
         # By chance, from the generator that the training loop seeds for this step.
         shorter = [scales[int(torch.randint(len(scales), ()))] for _ in images]
-        batch = resize(images, self.backbone, shorter, self.scale.longest)
+        longest, down = self.scale.longest, self.scale.down
+        batch = resize(images, self.backbone, shorter, longest, down)
         gt = [
             {
                 "boxes": target["boxes"] * ratio.to(target["boxes"].device),
@@ -163,14 +187,18 @@ class FasterRCNN(nn.Module):
         Returns:
             [P, K]; [P, K, 4], moved for each class; and [P, 4], as proposed: in each image's own pixels.
         """
+        return self.score_on_maps(images)[0]
+
+    def score_on_maps(
+        self, images: Sequence[Tensor]
+    ) -> tuple[list[tuple[Tensor, Tensor, Tensor]], list[Tensor], Tensor]:
+        """What `score` gives, the maps, and the ratios [N, 4] to scaled pixels, on the device."""
         proposed, maps, ratios = self._propose(images)
         boxes = [of_image for of_image, _ in proposed]
+        with self.watch("pooling"):
+            pool = self.pool(maps)
         features = roi_features(
-            numbered(boxes),
-            lambda some: self.pool(maps, some),
-            self.backbone.head,
-            maps[0].device,
-            self.watch,
+            numbered(boxes), pool, self.backbone.head, maps[0].device, self.watch
         )
         with self.watch("head"):
             scores, offsets = self.predictor(features.to(self.predictor.scores.weight.dtype))
@@ -179,12 +207,13 @@ class FasterRCNN(nn.Module):
             moved = decode(every[:, None], offsets.float())
             scores = F.softmax(scores.float(), dim=1)[:, 1:]
             counts = [len(of_image) for of_image in boxes]
-            return [
+            scored = [
                 (of_scores, clip(of_moved / ratio, *image.shape[1:]), still / ratio)
                 for of_scores, of_moved, still, ratio, image in zip(
                     scores.split(counts), moved.split(counts), boxes, ratios, images, strict=True
                 )
             ]
+        return scored, maps, ratios
 
     @torch.inference_mode()
     def propose(self, images: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -214,7 +243,8 @@ class FasterRCNN(nn.Module):
         weight = next(self.backbone.trunk.parameters())
         on_device = [image.to(weight.device, non_blocking=True) for image in images]
         (shorter,) = self.scale.test
-        batch = resize(on_device, self.backbone, [shorter] * len(images), self.scale.longest)
+        longest, down = self.scale.longest, self.scale.down
+        batch = resize(on_device, self.backbone, [shorter] * len(images), longest, down)
         pixels = batch.pixels.to(weight.dtype).contiguous(memory_format=torch.channels_last)
         return batch, self.maps(pixels)
 
@@ -226,11 +256,20 @@ class FasterRCNN(nn.Module):
     def suppress(self, scores: Tensor, boxes: Tensor, _: Tensor) -> dict[str, Tensor]:
         """The detections among an image's scored boxes: see `score`."""
         with self.watch("NMS"):
-            return suppress(scores, boxes, self.detection.per_class, self.detection.nms_iou)
+            asked = self.detection
+            return suppress(
+                scores,
+                boxes,
+                asked.per_class,
+                asked.nms_iou,
+                asked.least_score,
+                asked.per_image,
+            )
 
-    def _pool_one_map(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+    def _pool_one_map(self, maps: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         (only,) = maps
-        return roi_pool(only, rois, self.backbone.roi_size, 1 / self.backbone.stride)
+        side, scale = self.backbone.roi_size, 1 / self.backbone.stride
+        return lambda rois: roi_pool(only, rois, side, scale)
 
 
 def build_untrained(

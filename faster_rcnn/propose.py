@@ -11,7 +11,7 @@ import torch
 from fast_rcnn.config import ScaleConfig
 from faster_rcnn.config import Config, ProposalConfig, RPNConfig
 from faster_rcnn.detector import ready
-from faster_rcnn.network import build_untrained
+from faster_rcnn.network import FasterRCNN, build_untrained
 from faster_rcnn.train import RPN_LAYERS, TRUNK, load_parts
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
@@ -70,7 +70,13 @@ def propose_by_rpn(
     backbone = build_backbone(name, Weights(None, "random"))
     model = build_untrained(backbone, data.classes, rpn, scale, proposals=proposals)
     load_parts(model, trained, TRUNK, RPN_LAYERS)
-    ready(model, dtype, job.device)
+    propose_split(job, data, ready(model, dtype, job.device), split)
+
+
+def propose_split(
+    job: Job, data: Dataset, model: FasterRCNN, split: Literal["train", "test"]
+) -> None:
+    """The proposals of a model that is ready. Writes what `search_selectively` writes."""
     records = data.train if split == "train" else data.test
     every = shards(job.folder / "shards", len(records), SHARD, ".npz")
     for shard, images in sweep(records, every, job.workers, "the RPN's proposals", image_tensor):

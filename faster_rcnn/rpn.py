@@ -42,6 +42,8 @@ class RPN(nn.Module):
         self.config, self.strides = config, tuple(strides)
         own = sizes if sizes is not None else [config.anchors.sizes] * len(self.strides)
         bases = [base_anchors(of_map, config.anchors.ratios) for of_map in own]
+        if config.anchors.as_torchvision:
+            bases = [base.round() for base in bases]
         k = len(bases[0])
         self.conv = nn.Conv2d(channels, config.width, 3, padding=1)
         self.scores = nn.Conv2d(config.width, k, 1)
@@ -72,10 +74,14 @@ class RPN(nn.Module):
     def anchors(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Each map's anchors, [A', 4], in pixels of the scaled image."""
         found = []
+        frame = [side * self.strides[0] for side in maps[0].shape[2:]]
         for number, (of_map, stride) in enumerate(zip(maps, self.strides, strict=True)):
             high, wide = of_map.shape[2:]
             base = self.get_buffer(f"base{number}")
-            found.append(grid_anchors(base, high, wide, stride, self.config.anchors.centre))
+            strides = (stride, stride)
+            if self.config.anchors.as_torchvision:
+                strides = (frame[0] // high, frame[1] // wide)
+            found.append(grid_anchors(base, high, wide, strides, self.config.anchors.centre))
         return found
 
     def losses(

@@ -34,12 +34,19 @@ class Batch:
     ratios: Tensor
 
 
-def size_at(height: int, width: int, shorter: int, longest: int) -> tuple[int, int]:
+def size_at(
+    height: int, width: int, shorter: int, longest: int, down: bool = False
+) -> tuple[int, int]:
     """The height and width at which the shorter side is `shorter` or the longer side `longest`.
 
     As Fast R-CNN's section 2.3 and 5 have it ("600, while capping the longest side at 1000").
+
+    Args:
+        down: round sides down, as torchvision's detectors do; which may make 799 of 800.
     """
     scale = min(shorter / min(height, width), longest / max(height, width))
+    if down:
+        return max(1, int(height * scale)), max(1, int(width * scale))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -52,18 +59,23 @@ def frame_of(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def resize(
-    images: Sequence[Tensor], backbone: Backbone, shorter: Sequence[int], longest: int
+    images: Sequence[Tensor],
+    backbone: Backbone,
+    shorter: Sequence[int],
+    longest: int,
+    down: bool = False,
 ) -> Batch:
     """Resize (bilinear, without smoothing before shrinking, as the released codes), normalise, pad.
 
     Args:
         images: each [3, H, W], uint8 or float in [0, 1], on the backbone's device.
         shorter: the length of each image's shorter side; longest: of its longer side at most.
+        down: see `size_at`.
     """
     sizes, ratios, scaled = [], [], []
     for image, length in zip(images, shorter, strict=True):
         height, width = image.shape[1:]
-        size = size_at(height, width, length, longest)
+        size = size_at(height, width, length, longest, down)
         pixels = backbone.normalise(image)
         if size != (height, width):
             pixels = F.interpolate(pixels[None], size, mode="bilinear", align_corners=False)[0]

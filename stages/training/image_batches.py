@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.data.images import image_tensor, target_of
+from stages.data.images import image_tensor, masks_of, target_of
 from stages.data.records import Record
 from stages.proposals.cache import Proposals
 
@@ -26,6 +26,7 @@ class ImageBatches:
         usable: indices of the records that have something to learn.
         images: N.
         proposals: given along with each image, its best `top`; None: none are.
+        masks: whether targets have them; an image whose objects have none gets empty ones.
     """
 
     threads = True
@@ -39,9 +40,10 @@ class ImageBatches:
         seed: int,
         proposals: Proposals | None = None,
         top: int | None = None,
+        masks: bool = False,
     ) -> None:
         self.records, self.usable, self.proposals, self.top = records, usable, proposals, top
-        self.images, self.mirror, self.seed = images, mirror, seed
+        self.images, self.mirror, self.seed, self.masks = images, mirror, seed, masks
 
     def choose(self, iteration: int) -> list[int]:
         """Indices of the records of a batch."""
@@ -61,10 +63,14 @@ class ImageBatches:
         for index in self.choose(iteration):
             record = self.records[index]
             image, target = image_tensor(record), target_of(record)
+            if self.masks:
+                target["masks"] = _masks(record)
             mirrored = self.mirror and rng.random() < 0.5
             if mirrored:
                 image = image.flip(-1)
                 target["boxes"] = mirror(target["boxes"], record.width)
+                if self.masks:
+                    target["masks"] = target["masks"].flip(-1)
             batch["images"].append(image)
             batch["targets"].append(target)
             batch["image_ids"].append(record.image_id)
@@ -72,6 +78,12 @@ class ImageBatches:
                 boxes = torch.from_numpy(self.proposals.of(record, self.top))
                 batch["proposals"].append(mirror(boxes, record.width) if mirrored else boxes)
         return batch
+
+
+def _masks(record: Record) -> Tensor:
+    if record.has_masks:
+        return masks_of(record)
+    return torch.zeros(len(record.boxes), record.height, record.width, dtype=torch.bool)
 
 
 def mirror(boxes: Tensor, width: int) -> Tensor:

@@ -97,7 +97,7 @@ def test_every_field_of_the_description_is_kept(tmp_path: Path) -> None:
         None,
         SelectiveSearchConfig("quality", 7, 3),
         ScaleConfig((32, 48), (64, 96, 128), 300, 99),
-        DetectionConfig(9, 0.4, "bfloat16"),
+        DetectionConfig(9, 0.4, 0.01, 50, "bfloat16"),
         SVDConfig(12, 5),
     )
     save(tmp_path, description, made(description).state_dict())

@@ -106,15 +106,15 @@ def test_every_field_of_the_description_is_kept(tmp_path: Path) -> None:
         "faster",
         "tiny",
         ("dog", "cät"),
-        ScaleConfig((32, 48), (96,), 300, 99),
+        ScaleConfig((32, 48), (96,), 300, 99, True),
         RPNConfig(
             24,
-            AnchorConfig((20.0, 40.5), (0.25, 1.0, 3.0), 0.0),
+            AnchorConfig((20.0, 40.5), (0.25, 1.0, 3.0), 0.0, True),
             LabelConfig(0.6, 0.2, False, 99, 0.25),
             RPNLossConfig("python", 3.0, 0.5),
         ),
         ProposalConfig(None, 0.6, 9, 3.5, "none", "none"),
-        DetectionConfig(9, 0.4, "bfloat16"),
+        DetectionConfig(9, 0.4, 0.01, 50, "bfloat16"),
     )
     save(tmp_path, description, made(description).state_dict())
     assert described(tmp_path) == description

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -284,9 +285,9 @@ def test_a_training_scale_is_drawn_for_each_image(monkeypatch: pytest.MonkeyPatc
     drawn: list[tuple[int, ...]] = []
     plain = resize
 
-    def note(images: Any, backbone: Any, shorter: Sequence[int], longest: int) -> Batch:
+    def note(images: Any, backbone: Any, shorter: Sequence[int], *more: Any) -> Batch:
         drawn.append(tuple(shorter))
-        return plain(images, backbone, shorter, longest)
+        return plain(images, backbone, shorter, *more)
 
     monkeypatch.setattr(faster_rcnn.network, "resize", note)
     model = build(scale=replace(SCALE, train=(64, 80, 96)))
@@ -340,7 +341,7 @@ def test_through_a_pooling_that_has_a_gradient_of_places_neither() -> None:
         # As smooth in the coordinates as can be.
         return roi_pool(maps[0], rois, 4, 1 / 16) * rois[:, 1:].mean(dim=1)[:, None, None, None]
 
-    model.pool = pool
+    model.pool = lambda maps: partial(pool, maps)
     total(model(IMAGES, TARGETS), DETECTOR).backward()  # type: ignore[no-untyped-call]
     assert not seen[0].requires_grad
     for p in model.rpn.parameters():
@@ -383,9 +384,9 @@ def test_the_detector_learns_from_the_rpns_proposals_and_the_objects() -> None:
 
     def pool(maps: Sequence[Tensor], rois: Tensor) -> Tensor:
         seen.append(rois)
-        return plain(maps, rois)
+        return plain(maps)(rois)
 
-    model.pool = pool
+    model.pool = lambda maps: partial(pool, maps)
     with torch.no_grad():
         model.losses(IMAGES, TARGETS)
         batch = resize(IMAGES, model.backbone, [96, 96], 160)
@@ -650,7 +651,10 @@ class Align(nn.Module):
         super().__init__()
         self.align = MultiScaleRoIAlign(["0", "1"], 4, 2, canonical_scale=64, canonical_level=4)
 
-    def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+        return partial(self._pool, maps)
+
+    def _pool(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
         images = len(maps[0])
         shape = (maps[0].shape[2] * 8, maps[0].shape[3] * 8)
         named = {str(n): of_map for n, of_map in enumerate(maps)}
@@ -718,7 +722,7 @@ def test_several_maps_learn_together() -> None:
 def test_one_pooling_function_for_one_map_as_its_own() -> None:
     # A custom pool that does what the network's does changes nothing.
     custom = build()
-    custom.pool = lambda maps, rois: roi_pool(maps[0], rois, 4, 1 / 16)
+    custom.pool = lambda maps: lambda rois: roi_pool(maps[0], rois, 4, 1 / 16)
     assert_same(custom([PICTURE])[0], MODEL([PICTURE])[0])
 
 

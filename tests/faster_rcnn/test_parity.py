@@ -200,7 +200,7 @@ def spread_all(ours: FasterRCNN, images: Sequence[Tensor]) -> None:
     anchors = ours.rpn.anchors(maps)
     scores, offsets = ours.rpn(maps)
     proposed = select_proposals(scores, offsets, anchors, batch.sizes, batch.ratios, ours.proposals)
-    features = ours.backbone.head(ours.pool(maps, numbered([boxes for boxes, _ in proposed])))
+    features = ours.backbone.head(ours.pool(maps)(numbered([boxes for boxes, _ in proposed])))
     spread(ours.predictor.scores, features, 0.0, 1.5)
     spread(ours.predictor.offsets, features, 0.0, 0.25)
 
@@ -484,7 +484,7 @@ def compare_proposals(
 
 
 def test_pooling(pair: Pair) -> None:
-    pooled = pair.ours.pool([pair.maps["0"]], numbered(pair.proposals))
+    pooled = pair.ours.pool([pair.maps["0"]])(numbered(pair.proposals))
     same(pooled, pair.pooled, 0, "pooled maps")
     assert len(pooled) == PROPOSALS.after * len(SIZES)
     # Two that are the same would score the same, and which suppresses the other would be chance.
