@@ -1,0 +1,29 @@
+"""`python -m mask_rcnn [ablations | coco]`: run, then leave what people look at in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mask_rcnn.config import PRESETS, Config
+from stages.data.load import load_data
+from stages.run import RunFolder, parse, store_of
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Parse, run, report; a run that is finished already is only reported again."""
+    if arguments[:1] == ["ablations"]:
+        from mask_rcnn.ablations import ablate
+
+        ablate(arguments[1:])
+        return
+    options, config = parse("mask_rcnn", Config, PRESETS, arguments)
+    store = store_of(options)
+    data = load_data(config.data, store)
+    folder = RunFolder(options, "mask", data, config.backbone.name, config)
+    if not folder.is_finished(store):
+        # Loading torchvision takes seconds that a finished run need not wait for.
+        from mask_rcnn.pipeline import report, run
+
+        finished = store.again(lambda: run(config, store))
+        folder.write(*report(config, finished, store.used))
+    print(folder.summary())

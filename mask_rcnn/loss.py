@@ -1,0 +1,52 @@
+"""What a mask is to be, and how far it is from that (section 3).
+
+R RoIs, N objects of an image, H and W of it in pixels, m a mask's side.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import torchvision.ops
+from torch import Tensor
+
+from mask_rcnn.mask_head import MaskHead
+
+
+def mask_targets(masks: Tensor, objects: Tensor, rois: Tensor, side: int) -> Tensor:
+    """The part of its object's mask that lies in each RoI, bool [R, m, m].
+
+    A cell of it is set where at least half of its area is (released code).
+
+    Args:
+        masks: bool [N, H, W].
+        objects: int64 [R], which of them.
+        rois: [R, 4] xyxy in the image's own pixels.
+        side: m.
+    """
+    if not len(rois):
+        return torch.zeros(0, side, side, dtype=torch.bool, device=masks.device)
+    # Each RoI looks at a mask of its own: as an image of one channel.
+    chosen, index = objects.unique(return_inverse=True)
+    placed = torch.cat([index[:, None].to(rois.dtype), rois], dim=1).float()
+    pixels = masks[chosen][:, None].float()
+    inside = torchvision.ops.roi_align(pixels, placed, side, aligned=True)
+    return inside[:, 0] >= 0.5
+
+
+def mask_loss(head: MaskHead, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The mean over the pixels of all RoIs, each seen in its true class's mask alone; 0 without RoIs.
+
+    Args:
+        logits: [R, outputs, m, m], of positive RoIs.
+        labels: int64 [R], from 1.
+        targets: bool [R, m, m].
+    """
+    if not len(labels):
+        return logits.sum() * 0.0
+    if head.config.loss == "softmax":
+        of_class = labels if head.config.class_specific else torch.ones_like(labels)
+        classes = torch.where(targets, of_class[:, None, None], 0)
+        return F.cross_entropy(logits.float(), classes)
+    own = head.of_class(logits, labels).float()
+    return F.binary_cross_entropy_with_logits(own, targets.to(own.dtype))
