@@ -1,7 +1,8 @@
-"""`make peers`: ours against torchvision's, the same network, on this machine, in turns.
+"""`make peers PAPER=faster|mask`: ours against torchvision's, the same network, on this machine, in turns.
 
-Torchvision twice: as it comes (float32), and given our type and memory layout. And what the RPN costs
-beside selective search, on the same scene.
+Torchvision twice: as it comes (float32), and given our type and memory layout; a training step's peak
+memory, each system in a process of its own; and what the RPN costs beside selective search, on the same
+scene.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,19 +23,26 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from benchmarks.mask_twin import mask_twin_of
 from benchmarks.twin import twin_of
 from benchmarks.untrained import CLASSES, random_backbone, random_boxes
 from fast_rcnn.config import ScaleConfig
 from fast_rcnn.train import choose_learners
 from faster_rcnn.config import Config, RPNConfig
-from faster_rcnn.detector import ready
+from faster_rcnn.detector import ready as ready_faster
 from faster_rcnn.network import FasterRCNN
 from faster_rcnn.rpn import RPN
+from mask_rcnn.config import Config as MaskConfig
+from mask_rcnn.config import PoolConfig
+from mask_rcnn.detector import ready as ready_mask
+from mask_rcnn.network import MaskRCNN
+from mask_rcnn.network import build_untrained as build_mask
 from stages.backbones.config import Name
 from stages.data.shapes import ShapesConfig, draw_scene
-from stages.device import autocast, choose_device, choose_dtype
+from stages.device import DType, autocast, choose_device, choose_dtype
 from stages.errors import InputError
 from stages.machine import commit, device_name
+from stages.memory import keep_freed_memory
 from stages.proposals.propose import propose
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.stopwatch import OFF, Stopwatch
@@ -47,6 +56,7 @@ RATE = SGDConfig(lr=1e-9, iterations=1)  # noise must not drive the weights anyw
 def peers(arguments: Sequence[str]) -> None:
     """Time, tabulate. Writes `<runs>/report/peers.csv` and `peers.md`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks peers")
+    parser.add_argument("--paper", choices=sorted(PAPERS), default="faster")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--backbone", default="mobilenet_v2")
@@ -57,22 +67,55 @@ def peers(arguments: Sequence[str]) -> None:
     if options.backbone not in get_args(Name):
         raise InputError(f"--backbone {options.backbone}: takes {', '.join(get_args(Name))}")
     device = choose_device(options.device)
-    torch.manual_seed(0)
-    height, width = options.size
-    images = [scene(height, width, seed) for seed in range(options.batch)]
-    model = faster_rcnn(options.backbone, min(options.size), max(options.size))
+    paper, size = PAPERS[options.paper], (options.size[0], options.size[1])
+    model, images = _model_and_images(options.paper, options.backbone, size, options.batch)
     rows = [
-        *_time("inference", inference(model, images[:1], device), device, options.rounds),
-        *_time("training", training(model, images, device), device, options.rounds),
+        *_time("inference", inference(paper, model, images[:1], device), device, options.rounds),
+        *_time("training", training(paper, model, images, device), device, options.rounds),
     ]
+    for row in rows:
+        if row["phase"] == "training":
+            case = (options.paper, options.backbone, size, options.batch, device, row["system"])
+            row["peak_mib"] = _in_a_new_process(case)
     table = pd.DataFrame(rows)
     report = options.runs / "report"
     report.mkdir(parents=True, exist_ok=True)
-    table.to_csv(report / "peers.csv", index=False, float_format="%.4f")
+    name = "peers" if options.paper == "faster" else f"peers-{options.paper}"
+    table.to_csv(report / f"{name}.csv", index=False, float_format="%.4f")
     searched = _search_seconds(images[0])
-    text = _text(table, options.backbone, options.size, device, searched)
-    (report / "peers.md").write_text(text)
-    print(f"{text}\n{report / 'peers.md'}")
+    text = _text(table, paper.title, model, options.backbone, size, device, searched)
+    (report / f"{name}.md").write_text(text)
+    print(f"{text}\n{report / f'{name}.md'}")
+
+
+def _model_and_images(
+    paper: str, backbone: Name, size: tuple[int, int], batch: int
+) -> tuple[Any, list[Tensor]]:
+    torch.manual_seed(0)
+    images = [scene(*size, seed) for seed in range(batch)]
+    return PAPERS[paper].build(backbone, min(size), max(size)), images
+
+
+def _in_a_new_process(case: tuple[Any, ...]) -> float:
+    """`step_memory` of nothing but the case: a process's peak never falls."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(step_memory, case)
+
+
+def step_memory(
+    paper: str, backbone: Name, size: tuple[int, int], batch: int, device: str, system: str
+) -> float:
+    """MiB that training steps of a system need at most: of the GPU or, of a CPU, the whole process."""
+    keep_freed_memory()
+    model, images = _model_and_images(paper, backbone, size, batch)
+    step = training(PAPERS[paper], model, images, device, (system,))[system]
+    for _ in range(3):
+        step(OFF)
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    # Not getrusage's: that begins with the parent's.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
 
 def scene(height: int, width: int, seed: int) -> Tensor:
@@ -108,20 +151,68 @@ def faster_rcnn(name: Name, shorter: int, longest: int) -> FasterRCNN:
         config.joint.sampling,
         config.loss,
     )
-    with torch.no_grad():  # as a trained one's: few regions alike, small moves
-        for layer, deviation in ((model.rpn.scores, 1.0), (model.rpn.offsets, 0.1)):
-            nn.init.normal_(layer.weight, std=deviation / layer.in_channels**0.5)
+    _spread(model)
     return model
 
 
+@torch.no_grad()
+def _spread(model: FasterRCNN) -> None:
+    """As a trained one's: few regions alike, small moves."""
+    for layer, deviation in ((model.rpn.scores, 1.0), (model.rpn.offsets, 0.1)):
+        nn.init.normal_(layer.weight, std=deviation / layer.in_channels**0.5)
+
+
+def mask_rcnn(name: Name, shorter: int, longest: int) -> MaskRCNN:
+    """The paper's network over a pyramid with random weights, as torchvision takes anchors and RoIs."""
+    config = MaskConfig()
+    anchors = dataclasses.replace(config.rpn.anchors, centre=0.0, as_torchvision=True)
+    model = build_mask(
+        random_backbone(name),
+        CLASSES,
+        dataclasses.replace(config.network, pool=PoolConfig(half_pixel=False)),
+        dataclasses.replace(config.rpn, anchors=anchors),
+        ScaleConfig((shorter,), (shorter,), longest),
+        proposals=config.proposals,
+        # Every image has as many detections as get a mask.
+        detection=dataclasses.replace(config.detection, least_score=0.0, rounded=True),
+        train_proposals=config.train.proposals,
+        sampling=config.train.sampling,
+        loss=config.loss,
+    )
+    _spread(model)
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """What is compared.
+
+    Attributes:
+        build: (backbone, shorter, longest) -> our network, random.
+        twin: of it, torchvision's.
+        ready: (model, dtype, device) -> ready to detect.
+    """
+
+    title: str
+    build: Callable[[Name, int, int], Any]
+    twin: Callable[[Any], nn.Module]
+    ready: Callable[[Any, DType, str], Any]
+
+
+PAPERS = {
+    "faster": Paper("Faster R-CNN", faster_rcnn, twin_of, ready_faster),
+    "mask": Paper("Mask R-CNN", mask_rcnn, mask_twin_of, ready_mask),
+}
+
+
 def inference(
-    model: FasterRCNN, images: Sequence[Tensor], device: str
+    paper: Paper, model: FasterRCNN, images: Sequence[Tensor], device: str
 ) -> dict[str, Callable[[Stopwatch], Any]]:
     """A detection in `images`, decoded pixels to boxes, of each system by its name."""
     dtype = choose_dtype("auto", device)
     on_device = [image.to(device) for image in images]
-    own = ready(copy.deepcopy(model), "auto", device)
-    plain = twin_of(model).eval().requires_grad_(False).to(device)
+    own = paper.ready(copy.deepcopy(model), "auto", device)
+    plain = paper.twin(model).eval().requires_grad_(False).to(device)
     given = copy.deepcopy(plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def ours(watch: Stopwatch) -> Any:
@@ -139,30 +230,43 @@ def inference(
 
 
 def training(
-    model: FasterRCNN, images: Sequence[Tensor], device: str
+    paper: Paper,
+    model: FasterRCNN,
+    images: Sequence[Tensor],
+    device: str,
+    asked: Sequence[str] = (OURS, PLAIN, GIVEN),
 ) -> dict[str, Callable[[Stopwatch], Any]]:
     """A step of joint training on `images`, uint8 to updated weights, of each system by its name."""
     dtype = choose_dtype("auto", device)
     on_device = [image.to(device) for image in images]
-    targets = [
-        {
-            "boxes": random_boxes(OBJECTS, *image.shape[1:]).to(device),
-            "labels": torch.randint(1, len(CLASSES) + 1, (OBJECTS,), device=device),
-            "iscrowd": torch.zeros(OBJECTS, dtype=torch.bool, device=device),
-        }
-        for image in images
-    ]
+    targets = [_objects(image.shape[1], image.shape[2], device) for image in images]
     systems: dict[str, Callable[[Stopwatch], Any]] = {}
-    for name in (OURS, PLAIN, GIVEN):
+    for name in asked:
         copied = copy.deepcopy(model)
-        choose_learners(copied, copied.backbone.name, "default")
-        network: nn.Module = (copied if name == OURS else twin_of(copied)).to(device).train()
+        deeper = "body." if isinstance(copied, MaskRCNN) else ""
+        choose_learners(copied, copied.backbone.name, "default", f"backbone.trunk.{deeper}")
+        network: nn.Module = (copied if name == OURS else paper.twin(copied)).to(device).train()
         if name != PLAIN:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         systems[name] = _step(
             network, on_device, targets, device, "float32" if name == PLAIN else dtype, name != OURS
         )
     return systems
+
+
+def _objects(height: int, width: int, device: str) -> dict[str, Tensor]:
+    """Boxes, and an ellipse in each as its mask."""
+    boxes = random_boxes(OBJECTS, height, width)
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    y, x = (torch.arange(side) + 0.5 for side in (height, width))
+    across = ((x - middle[:, :1]) / half[:, :1]).square()
+    down = ((y - middle[:, 1:]) / half[:, 1:]).square()
+    return {
+        "boxes": boxes.to(device),
+        "labels": torch.randint(1, len(CLASSES) + 1, (OBJECTS,), device=device),
+        "iscrowd": torch.zeros(OBJECTS, dtype=torch.bool, device=device),
+        "masks": (down[:, :, None] + across[:, None, :] <= 1).to(device),
+    }
 
 
 def _step(
@@ -232,20 +336,27 @@ def _seconds(run: Callable[[], Any], device: str) -> float:
 
 
 def _text(
-    table: pd.DataFrame, backbone: str, size: Sequence[int], device: str, searched: float
+    table: pd.DataFrame,
+    title: str,
+    model: FasterRCNN,
+    backbone: str,
+    size: Sequence[int],
+    device: str,
+    searched: float,
 ) -> str:
     where = f"{device_name(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     lines = [
-        f"Faster R-CNN with {backbone}, {size[0]}x{size[1]}, {Config().proposals.after} proposals; "
+        f"{title} with {backbone}, {size[0]}x{size[1]}, {model.proposals.after} proposals; "
         f"{where}; {commit()}",
         "",
-        "| | | seconds | ours is faster by | quartiles |",
-        "|---|---|---|---|---|",
+        "| | | seconds | ours is faster by | quartiles | peak MiB |",
+        "|---|---|---|---|---|---|",
     ]
     for row in table.to_dict("records"):
         lines.append(
             f"| {row['phase']} | {row['system']} | {row['seconds']:.3f} | {row['ours_faster']:.2f} "
-            f"| {row['low']:.2f} – {row['high']:.2f} |"
+            f"| {row['low']:.2f} – {row['high']:.2f} "
+            f"| {'' if row['peak_mib'] != row['peak_mib'] else format(row['peak_mib'], '.0f')} |"
         )
     own = table[(table.phase == "inference") & (table.system == OURS)].iloc[0]
     named = [

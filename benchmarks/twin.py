@@ -35,8 +35,8 @@ def twin_of(ours: FasterRCNN) -> TorchvisionFasterRCNN:
     anchors = AnchorGenerator((rpn.config.anchors.sizes,), (rpn.config.anchors.ratios,))
     anchors.cell_anchors = [rpn.get_buffer("base0").clone()]  # its own are rounded
     head = RPNHead(backbone.channels, len(anchors.cell_anchors[0]))
-    head.conv[0][0] = _like(rpn.conv)
-    head.cls_logits, head.bbox_pred = _like(rpn.scores), _like(rpn.offsets)
+    head.conv[0][0] = copy_conv(rpn.conv)
+    head.cls_logits, head.bbox_pred = copy_conv(rpn.scores), copy_conv(rpn.offsets)
     twin = TorchvisionFasterRCNN(
         _Trunk(backbone),
         min_size=ours.scale.test[0],
@@ -54,8 +54,8 @@ def twin_of(ours: FasterRCNN) -> TorchvisionFasterRCNN:
         rpn_bg_iou_thresh=labels.negative_iou,
         rpn_batch_size_per_image=labels.anchors,
         rpn_positive_fraction=labels.positive_fraction,
-        box_head=_Head(backbone),
-        box_predictor=_Predictor(ours),
+        box_head=Head(backbone),
+        box_predictor=Predictor(ours),
         box_score_thresh=0.0,
         box_nms_thresh=detection.nms_iou,
         box_detections_per_img=NEVER,
@@ -71,7 +71,8 @@ def twin_of(ours: FasterRCNN) -> TorchvisionFasterRCNN:
     return twin
 
 
-def _like(layer: nn.Conv2d) -> nn.Conv2d:
+def copy_conv(layer: nn.Conv2d) -> nn.Conv2d:
+    """A convolution of the same weights, stride 1, that keeps a map's size."""
     side = layer.kernel_size[0]
     copy = nn.Conv2d(layer.in_channels, layer.out_channels, side, padding=side // 2)
     copy.load_state_dict(layer.state_dict())
@@ -103,7 +104,9 @@ class _Pool(nn.Module):
         return roi_pool(wide, boxes, self.side, 1 / self.stride).to(dtype)
 
 
-class _Head(nn.Module):
+class Head(nn.Module):
+    """Our box head."""
+
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.head = backbone.head
@@ -112,7 +115,7 @@ class _Head(nn.Module):
         return self.head(pooled)  # type: ignore[no-any-return]
 
 
-class _Predictor(nn.Module):
+class Predictor(nn.Module):
     """Ours, its offsets in torchvision's layout: background has some too, which nobody asks for."""
 
     def __init__(self, ours: FasterRCNN) -> None:

@@ -48,6 +48,25 @@ def draw_pictures(
         )
 
 
+@stage(version=1)
+def draw_side_by_side(job: Job, data: Dataset, names: tuple[str, ...], *models: Artifact) -> None:
+    """Write `side_by_side.png`: the same images' masks by several models, beside the true ones."""
+    loaded = [load(model.path, job.device) for model in models]
+    least = np.full(len(data.classes), 0.5)
+    sheet(
+        job.folder / "side_by_side.png",
+        f"The objects' masks, and by {', '.join(names)}: scores of 0.5 and above",
+        [
+            Row(
+                [truth(record), *(masked(model, record, data.classes, least) for model in loaded)],
+                "",
+            )
+            for record in with_masks(data)
+        ],
+        3.2,
+    )
+
+
 def with_masks(data: Dataset) -> list[Record]:
     """A few test images with objects that have masks, from all over the split."""
     usable = [record for record in data.test if len(record.boxes) and record.has_masks]
@@ -57,7 +76,7 @@ def with_masks(data: Dataset) -> list[Record]:
 def truth(record: Record) -> Panel:
     """An image with its objects' masks."""
     pixels = image_tensor(record).permute(1, 2, 0).numpy()
-    return Panel.of(tint(pixels, masks_of(record).numpy()), str(record.image_id))
+    return Panel.of(tint(pixels, masks_of(record).numpy(), record.labels), str(record.image_id))
 
 
 def masked(model: MaskRCNN, record: Record, classes: tuple[str, ...], least: np.ndarray) -> Panel:
@@ -78,5 +97,5 @@ def masked(model: MaskRCNN, record: Record, classes: tuple[str, ...], least: np.
         order = shown[::-1]  # the best are drawn last
         draw_boxes(axes, boxes[order], labels[order], classes, scores[order])
 
-    pixels = tint(image.permute(1, 2, 0).numpy(), masks[shown])
+    pixels = tint(image.permute(1, 2, 0).numpy(), masks[shown], labels[shown])
     return Panel.of(pixels, f"{len(shown)} found", draw)

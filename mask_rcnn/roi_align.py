@@ -80,14 +80,14 @@ class RoIPooling:
             + columns[:, None, :, None, :]
         )
         weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
-        bins = len(rois) * self.side**2
         pooled = F.embedding_bag(
-            places.reshape(bins, -1),
+            places.flatten(0, 2).flatten(1),
             table,
             mode="sum",
-            per_sample_weights=weights.reshape(bins, -1).to(table.dtype),
+            per_sample_weights=weights.flatten(0, 2).flatten(1).to(table.dtype),
         )
-        return pooled.view(len(rois), self.side, self.side, -1).permute(0, 3, 1, 2)
+        square = (len(rois), self.side, self.side, table.shape[1])
+        return pooled.view(square).permute(0, 3, 1, 2)
 
     def _edges(self, rois: Tensor, levels: Tensor) -> Tensor:
         """Where the RoIs are on their maps, [R, 4] in cells, a cell's value at a whole number."""

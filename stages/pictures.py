@@ -82,16 +82,16 @@ def tag(axes: Axes, box: np.ndarray, text: str, colour: str) -> None:
     )
 
 
-def tint(pixels: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The image with each mask in a colour of its own, half seen through; the first on top.
+def tint(pixels: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The image with each mask in its class's colour, half seen through; the first on top.
 
     Args:
         pixels: uint8 [H, W, 3].
-        masks: bool [n, H, W].
+        masks: bool [n, H, W]; labels: int [n], from 1.
     """
     tinted = pixels.copy()
     for number in reversed(range(len(masks))):
-        colour = COLOURS[number % (len(COLOURS) - 1)]  # not white
+        colour = colour_of(int(labels[number]))
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
         mask = masks[number]
         tinted[mask] = (0.45 * pixels[mask] + 0.55 * rgb).astype(np.uint8)
