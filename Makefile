@@ -17,15 +17,15 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn spp fast faster rival ablations bench speed peers detect test lint lock clean
+.PHONY: all help rcnn spp fast faster mask rival ablations bench speed peers detect test lint lock clean
 .DEFAULT_GOAL := all
 
-all: rcnn spp fast faster bench  ## every paper on the default data, then the benchmark
+all: rcnn spp fast faster mask bench  ## every paper on the default data, then the benchmark
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 	@echo 'with: DATA=shapes|voc2007|voc2012|coco|pets|PATH PRESET=small|micro|paper BACKBONE=... WEIGHTS=default|none|drawn|FILE'
-	@echo '      RUNS=runs DEVICE=auto|cpu|cuda TAG=name PAPER=rcnn|spp|fast|faster ARGS="--any.field value"'
+	@echo '      RUNS=runs DEVICE=auto|cpu|cuda TAG=name PAPER=rcnn|spp|fast|faster|mask ARGS="--any.field value"'
 
 rcnn: $(VENV)  ## train and evaluate R-CNN
 	@$(IN) -m rcnn_v1 $(OPTIONS)
@@ -36,19 +36,23 @@ spp: $(VENV)  ## train and evaluate SPPnet
 fast: $(VENV)  ## train and evaluate Fast R-CNN
 	@$(IN) -m fast_rcnn $(OPTIONS)
 
-rival: $(VENV)  ## torchvision's own Faster R-CNN on the same data
+rival: $(VENV)  ## torchvision's own Faster R-CNN on the same data; ARGS=--masks: Mask R-CNN
 	@$(IN) -m benchmarks rival $(OPTIONS)
 
 faster: $(VENV)  ## train and evaluate Faster R-CNN
 	@$(IN) -m faster_rcnn $(OPTIONS)
 
+mask: $(VENV)  ## train and evaluate Mask R-CNN; WEIGHTS=torchvision-coco: take torchvision's
+	@$(IN) -m mask_rcnn $(OPTIONS)
+
 FOLDER_rcnn := rcnn_v1
 FOLDER_spp  := spp_net
 FOLDER_fast := fast_rcnn
 FOLDER_faster := faster_rcnn
+FOLDER_mask := mask_rcnn
 
-ablations: $(VENV)  ## a paper's ablation table, ours beside its own: PAPER=rcnn|spp|fast|faster
-	@test -n "$(FOLDER_$(PAPER))" || { echo "error: PAPER=$(PAPER): takes rcnn, spp, fast or faster" >&2; exit 2; }
+ablations: $(VENV)  ## a paper's ablation table, ours beside its own: PAPER=rcnn|spp|fast|faster|mask
+	@test -n "$(FOLDER_$(PAPER))" || { echo "error: PAPER=$(PAPER): takes rcnn, spp, fast, faster or mask" >&2; exit 2; }
 	@$(IN) -m $(FOLDER_$(PAPER)) ablations $(OPTIONS)
 
 bench: $(VENV)  ## time every finished detector again and plot speed against mAP
@@ -57,10 +61,10 @@ bench: $(VENV)  ## time every finished detector again and plot speed against mAP
 speed: $(VENV)  ## the papers' networks, untrained: seconds, speed-ups, the arithmetic's, the papers'
 	@$(IN) -m benchmarks speed --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
-peers: $(VENV)  ## Faster R-CNN against torchvision's, the same network, detection and training
-	@$(IN) -m benchmarks peers --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
+peers: $(VENV)  ## ours against torchvision's, the same network, detection and training: PAPER=faster|mask
+	@$(IN) -m benchmarks peers $(if $(PAPER),--paper "$(PAPER)") --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
-detect: $(VENV)  ## a finished detector on photographs: MODEL=rcnn|spp|fast|faster IMAGE=photo.jpg
+detect: $(VENV)  ## a finished detector on photographs: MODEL=rcnn|spp|fast|faster|mask IMAGE=photo.jpg
 	@test -n "$(MODEL)" -a -n "$(IMAGE)" || { echo "error: MODEL= and IMAGE= say which" >&2; exit 2; }
 	@$(IN) -m benchmarks detect $(IMAGE) --model "$(MODEL)" --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 

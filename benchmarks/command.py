@@ -60,7 +60,8 @@ def command(arguments: Sequence[str]) -> None:
     report = options.runs / "report"
     report.mkdir(parents=True, exist_ok=True)
     rows = []
-    runs = find_runs(options.runs)
+    # A detector taken as it is, measured on nothing, has no place in the table.
+    runs = [run for run in find_runs(options.runs) if "result" in run.metrics]
     for run in runs:
         print(f"-- timing {run.folder}", file=sys.stderr, flush=True)
         rows.append(_row(run, store, device, options.images, report))

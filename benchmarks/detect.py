@@ -14,7 +14,7 @@ from benchmarks.detectors import Run, find_runs
 from stages.data.decode import decode
 from stages.device import choose_device
 from stages.errors import InputError
-from stages.pictures import draw_boxes
+from stages.pictures import draw_boxes, tint
 from stages.sheet import Panel, Row, sheet
 
 
@@ -46,6 +46,9 @@ def detect(arguments: Sequence[str]) -> None:
         boxes, labels, scores = (found[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
         shown = np.flatnonzero(scores >= least[labels - 1])
         picture = options.runs / "detections" / f"{path.stem}-{run.name}.png"
+        if "masks" in found:
+            masks = found["masks"].cpu().numpy()
+            pixels = tint(pixels, masks[shown], labels[shown])
         _draw(picture, pixels, boxes[shown], labels[shown], scores[shown], run.metrics["classes"])
         print(f"{path}: {len(shown)} detections; {picture}")
         for i in shown:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals import detector as torchvision_faster
+from benchmarks.rivals import detector as torchvision
 from fast_rcnn import detector as fast
 from faster_rcnn import detector as faster
+from mask_rcnn import detector as mask
 from rcnn_v1 import detector as rcnn
 from spp_net import detector as spp
 from stages.data.load import DataConfig, load_data
@@ -25,7 +26,9 @@ LOADERS: dict[str, Callable[[Path, str], Any]] = {
     "spp": spp.load,
     "fast": fast.load,
     "faster": faster.load,
-    torchvision_faster.PAPER: torchvision_faster.load,
+    "mask": mask.load,
+    torchvision.FASTER: torchvision.load,
+    torchvision.MASK: torchvision.load,
 }
 
 

@@ -1,10 +1,10 @@
-"""`python -m mask_rcnn [ablations | coco]`: run, then leave what people look at in the run's folder."""
+"""`python -m mask_rcnn [ablations]`: run, then leave what people look at in the run's folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mask_rcnn.config import PRESETS, Config
+from mask_rcnn.config import PRESETS, PUBLISHED, Config
 from stages.data.load import load_data
 from stages.run import RunFolder, parse, store_of
 
@@ -17,6 +17,11 @@ def command(arguments: Sequence[str]) -> None:
         ablate(arguments[1:])
         return
     options, config = parse("mask_rcnn", Config, PRESETS, arguments)
+    if config.backbone.weights == PUBLISHED:
+        from mask_rcnn.published import take_published
+
+        print(take_published(options, config))
+        return
     store = store_of(options)
     data = load_data(config.data, store)
     folder = RunFolder(options, "mask", data, config.backbone.name, config)

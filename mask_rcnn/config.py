@@ -173,6 +173,8 @@ class Config:
     detection: MaskDetectionConfig = field(default_factory=MaskDetectionConfig)
 
 
+PUBLISHED = "torchvision-coco"  # as WEIGHTS: torchvision's whole detector, trained on COCO
+
 PRESETS = {
     # As the paper trains on COCO: a day or two on eight GPUs.
     "paper": Config(

@@ -17,6 +17,7 @@ from fast_rcnn.config import ScaleConfig
 from faster_rcnn.config import ProposalConfig
 from mask_rcnn.config import Config, MaskConfig, NetworkConfig, PoolConfig
 from mask_rcnn.detector import Description
+from stages.device import DType
 from stages.errors import InputError, one_line
 
 # From torchvision's names to ours; what is left of a name stays.
@@ -45,12 +46,13 @@ _BOX_UNIT = (10.0, 10.0, 5.0, 5.0)  # its box layer's outputs are so many times 
 _OUR_EPS = 1e-5  # of batch norm
 
 
-def describe(classes: tuple[str, ...], masks: bool) -> Description:
+def describe(classes: tuple[str, ...], masks: bool, dtype: DType = "auto") -> Description:
     """Of a network whose detections are torchvision's, its options as they come.
 
     Args:
         classes: K names, background not among them.
         masks: whether it is `maskrcnn_resnet50_fpn`.
+        dtype: of the network.
     """
     paper = Config()
     anchors = dataclasses.replace(paper.rpn.anchors, centre=0.0, as_torchvision=True)
@@ -64,7 +66,7 @@ def describe(classes: tuple[str, ...], masks: bool) -> Description:
         NetworkConfig(pool=pool, mask=mask),
         dataclasses.replace(paper.rpn, anchors=anchors),
         ProposalConfig(before=1000, after=1000, least_side=0.0),
-        dataclasses.replace(paper.detection, rounded=True),
+        dataclasses.replace(paper.detection, rounded=True, dtype=dtype),
     )
 
 

@@ -1,4 +1,4 @@
-"""What torchvision's own Faster R-CNN is trained by: its defaults, on the data our papers are trained on."""
+"""What torchvision's own detectors are trained by: its defaults, on the data our papers are trained on."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ Stride = Literal[4, 8, 16, 32]
 
 @dataclass(frozen=True)
 class Config:
-    """All of torchvision's Faster R-CNN that is not torchvision's default.
+    """All of torchvision's Faster or Mask R-CNN that is not torchvision's default.
 
     Attributes:
+        masks: whether it is Mask R-CNN.
         backbone: its name is `mobilenet_v2`; no other is built here.
         difficult: whether VOC's difficult objects are learnt.
         shorter, longest: side in pixels of the resized image, in training and test; as our papers'
@@ -38,6 +39,7 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(name="mobilenet_v2"))
+    masks: bool = False
     difficult: bool = False
     shorter: int = 600
     longest: int = 1000
@@ -66,7 +68,7 @@ def check(config: Config) -> None:
     """
     if config.backbone.name != "mobilenet_v2":
         raise InputError(
-            f"BACKBONE={config.backbone.name}: torchvision's Faster R-CNN is built on mobilenet_v2 only"
+            f"BACKBONE={config.backbone.name}: torchvision's detectors are built on mobilenet_v2 only"
         )
     for option, value in (
         ("--shorter", config.shorter),

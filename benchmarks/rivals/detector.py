@@ -1,4 +1,4 @@
-"""A finished Faster R-CNN of torchvision's on disk, and behind the call that all our detectors answer.
+"""A finished detector of torchvision's on disk, and behind the call that all our detectors answer.
 
 n detections in an image.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
 from benchmarks.rivals.config import Stride
-from benchmarks.rivals.torchvision_faster import build, to_float
+from benchmarks.rivals.torchvision_detectors import build, to_float
 from stages.backbones.weights import Weights, fill, load_state
 from stages.device import DType, autocast, choose_dtype
 from stages.errors import InputError
@@ -25,14 +25,16 @@ from stages.stopwatch import OFF, Stopwatch
 from stages.typed_json import read_typed
 from stages.writing import replacing
 
-PAPER: Literal["torchvision-faster"] = "torchvision-faster"
+FASTER: Literal["torchvision-faster"] = "torchvision-faster"
+MASK: Literal["torchvision-mask"] = "torchvision-mask"
+THRESHOLD = 0.5  # of a mask's probabilities; torchvision leaves it to the user
 
 
 @dataclass(frozen=True)
 class Description:
     """What `model.json` says: all that is needed to build the detector again."""
 
-    paper: Literal["torchvision-faster"]
+    paper: Literal["torchvision-faster", "torchvision-mask"]
     classes: tuple[str, ...]
     shorter: int
     longest: int
@@ -64,7 +66,8 @@ class Detector(nn.Module):
             images: each [3, H, W], uint8 or float in [0, 1], RGB.
 
         Returns:
-            for each image `boxes` float32 [n, 4], `labels` int64 [n], `scores` float32 [n], best first.
+            for each image `boxes` float32 [n, 4], `labels` int64 [n], `scores` float32 [n], best first,
+            and of Mask R-CNN `masks` bool [n, H, W].
         """
         return [self._detect(image) for image in images]
 
@@ -81,8 +84,11 @@ class Detector(nn.Module):
                 proposals, _ = network.rpn(batch, maps)
             with self.watch("RoI heads"):
                 found, _ = network.roi_heads(maps, proposals, batch.image_sizes)
-        found = network.transform.postprocess(found, batch.image_sizes, [(height, width)])
-        return found[0]  # type: ignore[no-any-return]
+        with self.watch("pasting"):
+            (result,) = network.transform.postprocess(found, batch.image_sizes, [(height, width)])
+            if "masks" in result:
+                result["masks"] = result["masks"][:, 0] >= THRESHOLD
+        return result  # type: ignore[no-any-return]
 
 
 def save(folder: Path, description: Description, state: dict[str, Tensor]) -> None:
@@ -110,6 +116,7 @@ def load(folder: Path, device: str) -> Detector:
         about.shorter,
         about.longest,
         about.finest_stride,
+        masks=about.paper == MASK,
     )
     fill(network, load_state(folder / "weights.pt"), folder / "weights.pt")
     network.eval().requires_grad_(False).to(device)
@@ -125,7 +132,7 @@ def read_description(path: Path) -> Description:
     Raises:
         InputError: it is missing, or says something else.
     """
-    what = "a finished Faster R-CNN of torchvision's"
+    what = "a finished detector of torchvision's"
     description = read_typed(path, Description, what)
     if not description.classes or min(description.shorter, description.longest) < 1:
         raise InputError(f"{path}: not of {what}: no classes, or a side that is not above 0")

@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN, stage by stage: trained, tested and reported as our own papers are."""
+"""torchvision's detectors, stage by stage: trained, tested and reported as our own papers are."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from benchmarks.rivals.config import Config, Stride, check
-from benchmarks.rivals.detector import PAPER, Description, load, save
+from benchmarks.rivals.detector import FASTER, MASK, Description, load, save
 from benchmarks.rivals.train import train_torchvision
+from mask_rcnn.rle import encode
 from stages.backbones.weights import find_weights, load_state
 from stages.data.difficult import WithoutDifficult
 from stages.data.load import load_data
-from stages.data.records import Dataset
-from stages.detect import detect_split
+from stages.data.records import Dataset, Record
+from stages.detect import Detection, detect_split
 from stages.device import DType
 from stages.evaluation.stage import evaluate_detections
 from stages.report import metrics_of, result_line, stage_table
@@ -52,6 +55,7 @@ def run(config: Config, store: Store) -> Finished:
         config.mirror,
         config.sgd,
         config.new_layer_factor,
+        config.masks,
     )
     model = store.run(
         assemble,
@@ -61,13 +65,14 @@ def run(config: Config, store: Store) -> Finished:
         config.longest,
         config.finest_stride,
         config.dtype,
+        config.masks,
     )
     detections = store.run(detect, data, model)
     evaluation = store.run(evaluate_detections, data, detections)
     return Finished(data, trained, model, detections, evaluation)
 
 
-@stage(version=1)
+@stage(version=2)
 def assemble(
     job: Job,
     classes: tuple[str, ...],
@@ -76,17 +81,26 @@ def assemble(
     longest: int,
     finest_stride: Stride,
     dtype: DType,
+    masks: bool,
 ) -> None:
     """Put weights and what to do with them into one folder that `load` reads."""
-    description = Description(PAPER, tuple(classes), shorter, longest, finest_stride, dtype)
+    paper = MASK if masks else FASTER
+    description = Description(paper, tuple(classes), shorter, longest, finest_stride, dtype)
     save(job.folder, description, load_state(trained.path / "weights.pt"))
 
 
-@stage(version=1)
+@stage(version=2)
 def detect(job: Job, data: Dataset, model: Artifact) -> None:
     """Detect in the test split. Writes `detections.json`."""
     detector = load(model.path, job.device)
-    detect_split(job, data, lambda image, _record: {"detections": detector([image])[0]})
+
+    def detect_one(image: Tensor, _: Record) -> dict[str, Detection]:
+        found: dict[str, Any] = detector([image])[0]
+        if "masks" in found:
+            found["segmentation"] = encode(found.pop("masks"))
+        return {"detections": found}
+
+    detect_split(job, data, detect_one)
 
 
 def report(
@@ -99,7 +113,7 @@ def report(
     """
     detections = finished.detections.path / "detections.json"
     metrics = metrics_of(
-        PAPER,
+        MASK if config.masks else FASTER,
         config.backbone.name,
         finished.data,
         {"result": finished.evaluation.path / "detections.json"},
@@ -108,10 +122,13 @@ def report(
         (finished.trained, finished.model),
         used,
     )
-    summary = "\n".join(
-        [
-            stage_table(metrics["stages"]),
-            result_line("torchvision's Faster R-CNN", metrics["result"]),
-        ]
-    )
-    return metrics, summary, {"detections.json": detections, "model": finished.model.path}
+    result = metrics["result"]
+    lines = [stage_table(metrics["stages"])]
+    if config.masks:
+        lines.append(result_line("torchvision's Mask R-CNN, boxes", result))
+    else:
+        lines.append(result_line("torchvision's Faster R-CNN", result))
+    if "masks" in result:
+        lines.append(result_line("masks", {**result["masks"], "images": result["images"]}))
+    files = {"detections.json": detections, "model": finished.model.path}
+    return metrics, "\n".join(lines), files

@@ -1,4 +1,4 @@
-"""Training torchvision's Faster R-CNN: our loop and batches, torchvision's losses."""
+"""Training torchvision's Faster or Mask R-CNN: our loop and batches, torchvision's losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
 from benchmarks.rivals.config import Stride
-from benchmarks.rivals.torchvision_faster import NEW, build, to_float
+from benchmarks.rivals.torchvision_detectors import NEW, build, to_float
 from stages.backbones.weights import Weights
 from stages.data.records import Dataset, Record
 from stages.errors import InputError
@@ -22,7 +22,7 @@ from stages.training.sgd import Rates, SGDConfig
 from stages.writing import replacing
 
 
-@stage(version=1)
+@stage(version=2)
 def train_torchvision(
     job: Job,
     data: Dataset,
@@ -35,23 +35,30 @@ def train_torchvision(
     mirror: bool,
     sgd: SGDConfig,
     new_layer_factor: float,
+    masks: bool,
 ) -> None:
-    """Train RPN and detector together. Writes `weights.pt`, the state of torchvision's `FasterRCNN`.
+    """Train RPN, detector and perhaps masks together. Writes `weights.pt`, the state of torchvision's network.
 
     Args:
         weights: of the trunk. The other arguments: see `Config`.
 
     Raises:
-        InputError: no training image has an object.
+        InputError: no training image has an object or, for masks, one with a mask.
     """
     torch.manual_seed(sgd.seed)
-    model = build(weights, len(data.classes), shorter, longest, finest_stride, trainable_layers)
+    model = build(
+        weights, len(data.classes), shorter, longest, finest_stride, trainable_layers, masks
+    )
     usable = images_to_learn_from(data.train)
+    if masks:
+        usable = usable[[data.train[image].has_masks for image in usable]]
     if len(usable) == 0:
-        raise InputError("torchvision's Faster R-CNN needs objects in the training split")
-    batches = ImageBatches(data.train, usable, images, mirror, sgd.seed)
+        what = "objects with masks" if masks else "objects"
+        raise InputError(f"torchvision's detector needs {what} in the training split")
+    batches = ImageBatches(data.train, usable, images, mirror, sgd.seed, masks=masks)
     rates = Rates(NEW, new_layer_factor)
-    train(job, model, batches, losses_of, sgd, rates, "torchvision's Faster R-CNN")
+    title = f"torchvision's {'Mask' if masks else 'Faster'} R-CNN"
+    train(job, model, batches, losses_of, sgd, rates, title)
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
 
@@ -62,7 +69,7 @@ def images_to_learn_from(records: Sequence[Record]) -> np.ndarray:
 
 
 def losses_of(model: FasterRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """torchvision's four losses of a batch of `ImageBatches`."""
+    """torchvision's own losses of a batch of `ImageBatches`."""
     images = [to_float(image) for image in batch["images"]]
     return model(images, [objects_of(target) for target in batch["targets"]])  # type: ignore[no-any-return]
 
@@ -70,4 +77,5 @@ def losses_of(model: FasterRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
 def objects_of(target: Mapping[str, Any]) -> dict[str, Tensor]:
     """torchvision's target without crowds, which are background to it as it knows no third."""
     kept = ~target["iscrowd"]
-    return {key: target[key][kept] for key in ("boxes", "labels")}
+    names = ("boxes", "labels", "masks")
+    return {key: target[key][kept] for key in names if key in target}

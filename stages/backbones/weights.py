@@ -38,7 +38,17 @@ def find_weights(config: BackboneConfig, store: Store) -> Weights:
     if config.weights == "drawn" or (config.weights == "default" and config.name == "tiny"):
         artifact = store.run(pretrain, config.name, config.pretrain)
         return Weights(artifact.path / "weights.pt", artifact.fingerprint)
-    path = _download(config.name) if config.weights == "default" else expand(config.weights)
+    if config.weights == "default":
+        return of_file(download(zoo.get_model_weights(config.name)["IMAGENET1K_V1"].url))
+    return of_file(expand(config.weights))
+
+
+def of_file(path: Path) -> Weights:
+    """A file of weights, known by its content.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return Weights(path, hashlib.file_digest(file, "sha256").hexdigest()[:16])
@@ -109,8 +119,12 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     module.load_state_dict(state, strict=False)
 
 
-def _download(name: Name) -> Path:
-    url = zoo.get_model_weights(name)["IMAGENET1K_V1"].url
+def download(url: str) -> Path:
+    """torchvision's file of weights at that address, from its own cache if it is there.
+
+    Raises:
+        InputError: the download failed.
+    """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.rivals.detector import Description, load, read_description, save
-from benchmarks.rivals.torchvision_faster import build
+from benchmarks.rivals.torchvision_detectors import build
 from stages.backbones.weights import Weights
 from stages.errors import InputError
 from stages.stopwatch import Stopwatch
@@ -66,7 +66,7 @@ def test_parts_are_timed(saved: Path) -> None:
     detector = load(saved, "cpu")
     detector.watch = watch = Stopwatch()
     detector(photographs())
-    assert list(watch.seconds) == ["resize", "convolutions", "RPN", "RoI heads"]
+    assert list(watch.seconds) == ["resize", "convolutions", "RPN", "RoI heads", "pasting"]
 
 
 def test_bfloat16_is_near(saved: Path, tmp_path: Path) -> None:

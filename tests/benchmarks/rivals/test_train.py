@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import benchmarks.rivals.train
-from benchmarks.rivals.torchvision_faster import NEW
+from benchmarks.rivals.torchvision_detectors import NEW
 from benchmarks.rivals.train import images_to_learn_from, objects_of, train_torchvision
 from stages.backbones.weights import Weights, load_state
 from stages.data.difficult import WithoutDifficult

@@ -14,7 +14,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from benchmarks.rivals.config import Stride
-from benchmarks.rivals.torchvision_faster import NEW, build, to_float
+from benchmarks.rivals.torchvision_detectors import NEW, build, to_float
 from benchmarks.rivals.train import losses_of
 from stages.backbones.networks import classifier
 from stages.backbones.weights import Weights, build_backbone

@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN over MobileNetV2 with a feature pyramid, as torchvision builds it over V3.
+"""torchvision's Faster and Mask R-CNN over MobileNetV2 with a feature pyramid, as it builds it over V3.
 
 N images of a batch.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import _mobilenet_extractor
 
@@ -33,6 +33,7 @@ def build(
     longest: int,
     finest_stride: Stride = 32,
     trainable_layers: int = 3,
+    masks: bool = False,
 ) -> FasterRCNN:
     """The network, its new layers initialised from torch's global generator.
 
@@ -41,7 +42,7 @@ def build(
     Args:
         weights: of the classification network, in any form that `build_backbone` reads.
         classes: how many, without the background.
-        shorter, longest, finest_stride, trainable_layers: see `Config`.
+        shorter, longest, finest_stride, trainable_layers, masks: see `Config`.
 
     Raises:
         InputError: as `build_backbone`.
@@ -59,7 +60,7 @@ def build(
     returned = list(range(STAGE_AT[finest_stride], STAGES))
     backbone = _mobilenet_extractor(network, True, learning, returned)
     levels = len(returned) + 1  # and one more, pooled from the coarsest
-    model = FasterRCNN(
+    model = (MaskRCNN if masks else FasterRCNN)(
         backbone,
         classes + 1,
         min_size=shorter,
@@ -69,8 +70,11 @@ def build(
     )
     # torchvision makes anchors in the type of the maps and boxes in the type of the offsets. Under
     # autocast that is bfloat16, which knows only every fourth pixel beyond 512: even the objects' own
-    # boxes would be rounded. So these three give float32, and only multiply in bfloat16.
-    for part in (model.backbone, model.rpn.head, model.roi_heads.box_predictor):
+    # boxes would be rounded. So these give float32, and only multiply in bfloat16.
+    parts = [model.backbone, model.rpn.head, model.roi_heads.box_predictor]
+    if masks:
+        parts.append(model.roi_heads.mask_predictor)
+    for part in parts:
         part.register_forward_hook(_in_float32)
     return model
 
