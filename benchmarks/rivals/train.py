@@ -37,7 +37,7 @@ def train_torchvision(
     new_layer_factor: float,
     masks: bool,
 ) -> None:
-    """Train RPN, detector and perhaps masks together. Writes `weights.pt`, the state of torchvision's network.
+    """Train RPN, detector and perhaps masks at once. Writes `weights.pt`, the state of torchvision's network.
 
     Args:
         weights: of the trunk. The other arguments: see `Config`.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.data.coco import COCOFolder
 from stages.data.download import NAMES, fetch
+from stages.data.first import First
 from stages.data.records import Dataset
 from stages.data.shapes import ShapesConfig, draw_shapes
 from stages.data.voc import VOCFolder
@@ -25,6 +26,7 @@ class DataConfig:
         train_split, test_split: VOC: lists in `ImageSets/Main`; COCO: files in `annotations`, without
             `instances_` and `.json`; YOLO: entries of `data.yaml`. To choose a schedule without
             looking at the test split, train on `train` and test on `val`.
+        first: only so many images of each split, the first; None: all.
         downloads: the folder that fetched data sets are kept in.
         shapes: what to draw.
     """
@@ -32,6 +34,7 @@ class DataConfig:
     name: str = "shapes"
     train_split: str = "auto"
     test_split: str = "auto"
+    first: int | None = None
     downloads: str = "data"
     shapes: ShapesConfig = field(default_factory=lambda: ShapesConfig(train=260, test=100))
 
@@ -42,6 +45,13 @@ def load_data(config: DataConfig, store: Store) -> Dataset:
     Raises:
         InputError: no such folder, not a layout we read, or it cannot be fetched.
     """
+    if config.first is not None and config.first < 1:
+        raise InputError(f"--data.first {config.first}: takes 1 or more")
+    data = _whole(config, store)
+    return data if config.first is None else First(data, config.first)
+
+
+def _whole(config: DataConfig, store: Store) -> Dataset:
     splits = (config.train_split, config.test_split)
     if config.name == "shapes":
         drawn = store.run(draw_shapes, config.shapes)
