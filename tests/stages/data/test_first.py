@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from stages.data.load import DataConfig, load_data
@@ -42,5 +40,5 @@ def test_another_number_is_another_data_set(store: Store) -> None:
 
 @pytest.mark.parametrize("first", [0, -1])
 def test_none_at_all_is_refused(store: Store, first: int) -> None:
-    with pytest.raises(InputError, match="data.first"):
+    with pytest.raises(InputError, match=r"data\.first"):
         load_data(DataConfig(shapes=SHAPES, first=first), store)
