@@ -15,6 +15,7 @@ from torchvision.ops import nms
 from faster_rcnn.config import ProposalConfig
 from stages.boxes import clip, decode
 
+LEAST = 1e-3  # pixels of the scaled image: an anchor beyond the image is cut to nothing
 FIRST = 6  # times as many candidates as are wanted are suppressed at first
 
 
@@ -83,7 +84,7 @@ def _select(
     # 3. Cut to the image.
     boxes = clip(boxes, *size)
     # 4. Small ones are dropped.
-    wide, high = (config.least_side * ratio[:2]).tolist()
+    wide, high = (config.least_side * ratio[:2]).clamp(min=LEAST).tolist()
     large = (boxes[:, 2] - boxes[:, 0] >= wide) & (boxes[:, 3] - boxes[:, 1] >= high)
     boxes, scores, maps = boxes[large], scores[large], maps[large]
     # 5. Of those that overlap much, the best; 6. and of those the best few.

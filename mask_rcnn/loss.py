@@ -16,7 +16,7 @@ from mask_rcnn.mask_head import MaskHead
 def mask_targets(masks: Tensor, objects: Tensor, rois: Tensor, side: int) -> Tensor:
     """The part of its object's mask that lies in each RoI, bool [R, m, m].
 
-    A cell of it is set where at least half of its area is (released code).
+    A cell of it is set where at least half of it is, by the mask's interpolated values (released code).
 
     Args:
         masks: bool [N, H, W].

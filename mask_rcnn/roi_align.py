@@ -93,8 +93,10 @@ class RoIPooling:
         """Where the RoIs are on their maps, [R, 4] in cells, a cell's value at a whole number."""
         edges = rois[:, 1:] / rois.new_tensor(self.strides)[levels, None]
         if self.config.kind == "warp":
-            edges = torch.cat([edges[:, :2].round(), edges[:, 2:].round() + 1], dim=1)
-        if self.config.kind == "warp" or self.config.half_pixel:
+            # Halves away from 0, as RoIPool's code.
+            edges = edges.sign() * (edges.abs() + 0.5).floor()
+            edges = torch.cat([edges[:, :2], edges[:, 2:] + 1], dim=1)
+        if self._at_middles:
             return edges - 0.5
         # At least a cell, as long as cells stood at their corners.
         return torch.cat([edges[:, :2], torch.maximum(edges[:, 2:], edges[:, :2] + 1)], dim=1)
@@ -114,10 +116,19 @@ class RoIPooling:
         # The operator knows no bfloat16 on a CPU.
         wide = of_map.float() if of_map.dtype == torch.bfloat16 else of_map
         edges = self._edges(rois, torch.full_like(rois[:, 0], number, dtype=torch.int64))
+        points, middles = self.config.points or -1, self._at_middles
+        if (
+            middles
+        ):  # the operator takes the half cell off itself; without, it widens what is under a cell
+            edges = edges + 0.5
         placed = torch.cat([rois[:, :1], edges], dim=1).to(wide.dtype)
-        points = self.config.points or -1
-        pooled = torchvision.ops.roi_align(wide, placed, self.side, 1.0, points, aligned=False)
+        pooled = torchvision.ops.roi_align(wide, placed, self.side, 1.0, points, middles)
         return pooled.to(of_map.dtype)
+
+    @property
+    def _at_middles(self) -> bool:
+        """Whether cells stand at their middles: those that RoIPool would take its maxima of do."""
+        return self.config.half_pixel or self.config.kind == "warp"
 
 
 def as_table(maps: Sequence[Tensor]) -> Tensor:

@@ -87,7 +87,7 @@ def convert(state: dict[str, Tensor], path: Path, eps: float = _OUR_EPS) -> dict
         build = zoo.maskrcnn_resnet50_fpn if masks else zoo.fasterrcnn_resnet50_fpn
         network = build(weights=None, weights_backbone=None, num_classes=classes)
         network.load_state_dict(state)  # which renames what older versions called otherwise
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise InputError(
             f"{path}: not weights of torchvision's fasterrcnn_resnet50_fpn or maskrcnn_resnet50_fpn: "
             f"{one_line(error)[:120]}"
@@ -105,9 +105,10 @@ def convert(state: dict[str, Tensor], path: Path, eps: float = _OUR_EPS) -> dict
         ours[f"predictor.offsets.{kind}"] = offsets / unit.reshape(-1, *[1] * (offsets.dim() - 1))
         if masks:
             ours[f"mask_head.logits.{kind}"] = ours[f"mask_head.logits.{kind}"][1:]
-    for key in ours:
+    for key, variance in list(ours.items()):
         if key.endswith("running_var"):
-            ours[key] = ours[key] + (eps - _OUR_EPS)
+            weight = key.replace("running_var", "weight")
+            ours[weight] = ours[weight] * ((variance + _OUR_EPS) / (variance + eps)).sqrt()
     return ours
 
 

@@ -76,7 +76,8 @@ def slow_select(
             corners = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
             box = [min(max(v, 0.0), limit) for v, limit in zip(corners, limits, strict=True)]
             own_width, own_height = (box[2] - box[0]) / ratio[0], (box[3] - box[1]) / ratio[1]
-            if own_width >= config.least_side and own_height >= config.least_side:
+            least = max(config.least_side, 1e-3)  # one without area is no proposal
+            if own_width >= least and own_height >= least:
                 moved.append((box, scores[start + row]))
         kept: Found = []
         for box, score in moved:
