@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from stages.pictures import COLOURS, colour_of, draw_boxes, neighbourhood, outline, short
+from stages.pictures import COLOURS, colour_of, draw_boxes, neighbourhood, outline, short, tint
 
 CLASSES = ("cat", "dog")
 BOX = np.array([10, 20, 40, 60], np.float32)
@@ -117,3 +117,25 @@ def test_short():
     assert short("cat", 3) == "cat"
     assert short("cats", 3) == "ca…"
     assert short("cats", 0) == "c…"
+
+
+def test_a_mask_is_tinted_in_its_classs_colour_and_outlined():
+    pixels = np.full((8, 8, 3), 100, np.uint8)
+    masks = np.zeros((2, 8, 8), bool)
+    masks[0, 1:6, 1:6] = True
+    masks[1, 4:8, 4:8] = True  # under the first where they meet
+    tinted = tint(pixels, masks, np.array([2, 1]))
+    assert (tinted[~masks.any(axis=0)] == 100).all()
+    first, second = (
+        np.array([int(colour_of(label)[i : i + 2], 16) for i in (1, 3, 5)]) for label in (2, 1)
+    )
+    assert (tinted[3, 3] == (45 + 0.55 * first).astype(np.uint8)).all()
+    assert (tinted[6, 6] == (45 + 0.55 * second).astype(np.uint8)).all()
+    assert (tinted[1, 1] == first // 2).all()  # its outline
+    assert (tinted[5, 5] == first // 2).all()  # on top of the second
+    assert (pixels == 100).all()
+
+
+def test_no_masks_tint_nothing():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3)).astype(np.uint8)
+    assert (tint(pixels, np.zeros((0, 5, 6), bool), np.zeros(0, int)) == pixels).all()
