@@ -24,7 +24,7 @@ all: rcnn spp fast faster mask bench  ## every paper on the default data, then t
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
-	@echo 'with: DATA=shapes|voc2007|voc2012|coco|pets|PATH PRESET=small|micro|paper BACKBONE=... WEIGHTS=default|none|drawn|FILE'
+	@echo 'with: DATA=shapes|voc2007|voc2012|coco|pets|PATH PRESET=small|micro|paper BACKBONE=... WEIGHTS=default|none|drawn|torchvision-coco|FILE'
 	@echo '      RUNS=runs DEVICE=auto|cpu|cuda TAG=name PAPER=rcnn|spp|fast|faster|mask ARGS="--any.field value"'
 
 rcnn: $(VENV)  ## train and evaluate R-CNN

@@ -72,8 +72,15 @@ class MaskHead(nn.Module):
         return logits[torch.arange(len(labels), device=logits.device), index]
 
     def probabilities(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """That each pixel is the object's, [R, m, m] float32: of the k-th mask alone, k the RoI's class."""
+        """That each pixel is the object's, [R, m, m] float32: of the k-th mask alone, k the RoI's class.
+
+        With a softmax, against the most probable other class: 0.5 and more where no other is more so.
+        """
         if self.config.loss == "sigmoid":
             return self.of_class(logits, labels).float().sigmoid()
-        shares = F.softmax(logits.float(), dim=1)[:, 1:]
-        return self.of_class(shares, labels)
+        shares = F.softmax(logits.float(), dim=1)
+        own = self.of_class(shares[:, 1:], labels)
+        index = labels if self.config.class_specific else torch.ones_like(labels)
+        others = shares.clone()
+        others[torch.arange(len(labels), device=labels.device), index] = 0
+        return own / (own + others.amax(dim=1))

@@ -132,7 +132,7 @@ def propose(job: Job, data: Dataset, model: Artifact) -> None:
     propose_split(job, data, load(model.path, job.device), "test")
 
 
-@stage(version=1)
+@stage(version=2)
 def detect(job: Job, data: Dataset, model: Artifact) -> None:
     """Detect in the test split. Writes `detections.json`, each with its mask as run lengths."""
     mask_rcnn = load(model.path, job.device)

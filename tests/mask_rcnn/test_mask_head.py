@@ -90,10 +90,11 @@ def test_probabilities_are_those_of_the_true_class() -> None:
 
 def test_in_a_softmax_classes_compete() -> None:
     head = make_head(loss="softmax")
-    # Background first; e to the powers 0, log 2, log 3 and log 4 are 1, 2, 3 and 4 of 10.
+    # Background first; e to the powers 0, log 2, log 3 and log 4 are 1, 2, 3 and 4 of 10. Each against
+    # the strongest of the others: 2 and 4, 3 and 4, 4 and 3.
     logits = torch.tensor([1.0, 2, 3, 4]).log()[None, :, None, None].expand(3, 4, 8, 8)
     found = head.probabilities(logits, torch.tensor([1, 2, 3]))
-    assert found[:, 5, 2].tolist() == pytest.approx([0.2, 0.3, 0.4])
+    assert found[:, 5, 2].tolist() == pytest.approx([2 / 6, 3 / 7, 4 / 7])
 
 
 def test_one_mask_for_all_classes() -> None:
