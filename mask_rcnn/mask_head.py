@@ -54,6 +54,8 @@ class MaskHead(nn.Module):
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        # As unsure as can be: the rule above would make few classes' first logits twenty.
+        nn.init.normal_(self.logits.get_parameter("weight"), std=0.001)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[R, C, S, S] -> logits [R, outputs, m, m]."""

@@ -203,13 +203,13 @@ def build_untrained(
             if not stages:
                 raise InputError(f"BACKBONE={backbone.name}: has no C5, a map at stride 32")
             trunk: nn.Module = body
-            ((_, channels),) = stages.values()
+            channels = stages[32].channels
             strides = rpn_strides = (32,)
         else:
             stages = stages_of(backbone.name, network.pyramid.finest)
             channels = network.pyramid.width
-            pyramid = Pyramid([width for _, width in stages.values()], channels)
-            trunk = PyramidTrunk(body, [layer for layer, _ in stages.values()], pyramid)
+            pyramid = Pyramid(list(stages.values()), channels)
+            trunk = PyramidTrunk(body, [stage.layer for stage in stages.values()], pyramid)
             strides = tuple(stages)
             rpn_strides = (*strides, 2 * strides[-1])
             if len(rpn.anchors.sizes) != len(rpn_strides):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,16 +17,42 @@ from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
 from stages.errors import InputError
 
-# The layers of the trunk and the head's convolutions that end at each stride, and their channels.
-_STAGES: dict[Name, dict[int, tuple[str, int]]] = {
-    "tiny": {4: ("1", 48), 8: ("2", 96), 16: ("4", 128)},
-    "mobilenet_v2": {4: ("3", 24), 8: ("6", 32), 16: ("13", 96), 32: ("18", 1280)},
-    "resnet18": {4: ("layer1", 64), 8: ("layer2", 128), 16: ("layer3", 256), 32: ("layer4", 512)},
+@dataclass(frozen=True)
+class Stage:
+    """Where a network's maps of one stride end.
+
+    Attributes:
+        layer: the last one's name.
+        channels: of its map.
+        size: root mean square of what the map holds, of photographs, as far as it is not about 1.
+            MobileNet's maps come from linear layers: what is built on them as if they were 1 diverges.
+    """
+
+    layer: str
+    channels: int
+    size: float = 1.0
+
+
+# Of the trunk and the head's convolutions, by stride.
+_STAGES: dict[Name, dict[int, Stage]] = {
+    "tiny": {4: Stage("1", 48), 8: Stage("2", 96), 16: Stage("4", 128)},
+    "mobilenet_v2": {
+        4: Stage("3", 24, 4.2),
+        8: Stage("6", 32, 4.9),
+        16: Stage("13", 96, 3.1),
+        32: Stage("18", 1280),
+    },
+    "resnet18": {
+        4: Stage("layer1", 64),
+        8: Stage("layer2", 128),
+        16: Stage("layer3", 256),
+        32: Stage("layer4", 512),
+    },
     "resnet50": {
-        4: ("layer1", 256),
-        8: ("layer2", 512),
-        16: ("layer3", 1024),
-        32: ("layer4", 2048),
+        4: Stage("layer1", 256),
+        8: Stage("layer2", 512),
+        16: Stage("layer3", 1024),
+        32: Stage("layer4", 2048),
     },
 }
 
@@ -33,17 +61,20 @@ class Pyramid(nn.Module):
     """From maps of falling size, top down: each the sum of what is above it and its own.
 
     Args:
-        channels: C_i, finest first.
+        stages: what the maps are, finest first.
         width: C.
     """
 
-    def __init__(self, channels: Sequence[int], width: int) -> None:
+    def __init__(self, stages: Sequence[Stage], width: int) -> None:
         super().__init__()
-        self.inner = nn.ModuleList(nn.Conv2d(own, width, 1) for own in channels)
-        self.outer = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
+        self.inner = nn.ModuleList(nn.Conv2d(stage.channels, width, 1) for stage in stages)
+        self.outer = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in stages)
         for layer in [*self.inner, *self.outer]:
             nn.init.kaiming_uniform_(layer.get_parameter("weight"), a=1)
             nn.init.zeros_(layer.get_parameter("bias"))
+        with torch.no_grad():
+            for layer, stage in zip(self.inner, stages, strict=True):
+                layer.get_parameter("weight").div_(stage.size)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """[N, C_i, H / s_i, W / s_i] -> [N, C, ...], and one more at twice the last stride.
@@ -93,8 +124,8 @@ def body_of(backbone: Backbone) -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-def stages_of(name: Name, finest: int) -> dict[int, tuple[str, int]]:
-    """The stages from stride `finest` on: the name of the layer that ends each, and its channels.
+def stages_of(name: Name, finest: int) -> dict[int, Stage]:
+    """The stages from stride `finest` on, by their strides.
 
     Raises:
         InputError: the network has no pyramid here.

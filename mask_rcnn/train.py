@@ -25,7 +25,7 @@ from stages.training.sgd import Rates
 from stages.writing import replacing
 
 
-@stage(version=1)
+@stage(version=2)
 def train_network(
     job: Job,
     data: Dataset,
