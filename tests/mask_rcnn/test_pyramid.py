@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from mask_rcnn.pyramid import Pyramid, PyramidTrunk, body_of, stages_of
+from mask_rcnn.pyramid import Pyramid, PyramidTrunk, Stage, body_of, stages_of
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.errors import InputError
@@ -38,7 +38,8 @@ def make_maps(sides: list[tuple[int, int]], channels: list[int]) -> list[Tensor]
 )
 def test_as_torchvision(sides: list[tuple[int, int]], channels: list[int]) -> None:
     maps = make_maps(sides, channels)
-    ours, theirs = Pyramid(channels, 5), FeaturePyramidNetwork(channels, 5, LastLevelMaxPool())
+    stages = [Stage("", count) for count in channels]
+    ours, theirs = Pyramid(stages, 5), FeaturePyramidNetwork(channels, 5, LastLevelMaxPool())
     state: dict[str, Tensor] = {}
     for key, value in ours.state_dict().items():
         name, number, kind = key.split(".")
@@ -54,7 +55,7 @@ def test_as_torchvision(sides: list[tuple[int, int]], channels: list[int]) -> No
 
 def test_by_hand() -> None:
     """What is coarse is repeated and added; then every other cell of the last."""
-    pyramid = Pyramid([1, 1], 1)
+    pyramid = Pyramid([Stage("", 1)] * 2, 1)
     for inner in pyramid.inner:
         nn.init.ones_(inner.get_parameter("weight"))
     for outer in pyramid.outer:  # as if it were not there
@@ -75,8 +76,20 @@ def test_by_hand() -> None:
 
 
 def test_biases_are_0_at_first() -> None:
-    found = Pyramid([2, 3], 4)([torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 2, 2)])
+    stages = [Stage("", 2), Stage("", 3)]
+    found = Pyramid(stages, 4)([torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 2, 2)])
     assert all((of_map == 0).all() for of_map in found)
+
+
+def test_what_a_map_is_large_by_is_taken_off_at_first() -> None:
+    torch.manual_seed(0)
+    plain = Pyramid([Stage("", 50), Stage("", 60)], 64)
+    torch.manual_seed(0)
+    large = Pyramid([Stage("", 50, 4.0), Stage("", 60, 0.5)], 64)
+    maps = make_maps([(12, 12), (6, 6)], [50, 60])
+    found, wanted = large([4 * maps[0], maps[1] / 2]), plain(maps)
+    for of_large, of_plain in zip(found, wanted, strict=True):
+        torch.testing.assert_close(of_large, of_plain)
 
 
 @pytest.mark.parametrize("name", WITH_PYRAMID)
@@ -88,15 +101,15 @@ def test_maps_of_a_backbone(name: Name, finest: int) -> None:
     assert min(stages) == finest
     assert max(stages) == (16 if name == "tiny" else 32)
     body = body_of(backbone).eval()
-    pyramid = Pyramid([channels for _, channels in stages.values()], 6)
-    ends = [layer for layer, _ in stages.values()]
+    pyramid = Pyramid(list(stages.values()), 6)
+    ends = [stage.layer for stage in stages.values()]
     maps: dict[str, Tensor] = {}
     for end in ends:
         keep_output(body.get_submodule(end), maps, end)
     with torch.no_grad():
         found = PyramidTrunk(body, ends, pyramid)(torch.rand(1, 3, 64, 128))
-    for stride, (layer, channels) in stages.items():
-        assert maps[layer].shape == (1, channels, 64 // stride, 128 // stride)
+    for stride, stage in stages.items():
+        assert maps[stage.layer].shape == (1, stage.channels, 64 // stride, 128 // stride)
     strides = [*stages, 2 * max(stages)]
     assert [tuple(of_map.shape) for of_map in found] == [
         (1, 6, 64 // stride, 128 // stride) for stride in strides
@@ -121,9 +134,9 @@ def test_the_body_is_the_whole_networks_convolutions(name: Name) -> None:
             part for key, part in backbone.head.named_children() if key in ("blocks", "layer4")
         )
         assert torch.equal(body_of(backbone)(pixels), convolutional(between))
-    last, channels = stages_of(name, 32)[32]
-    assert last == list(dict(body_of(backbone).named_children()))[-1]
-    assert convolutional(between).shape[1] == channels
+    last = stages_of(name, 32)[32]
+    assert last.layer == list(dict(body_of(backbone).named_children()))[-1]
+    assert convolutional(between).shape[1] == last.channels
 
 
 def test_of_no_convolutional_head_nothing_is_taken() -> None:
