@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from mask_rcnn.config import PRESETS, Config
+from mask_rcnn.config import PRESETS, PUBLISHED, Config
 from mask_rcnn.pictures import draw_side_by_side
 from mask_rcnn.pipeline import Trained, train_and_test
 from stages.ablation import (
@@ -19,6 +19,7 @@ from stages.ablation import (
     write_tables,
 )
 from stages.data.records import Dataset
+from stages.errors import InputError
 from stages.run import parse, store_of
 from stages.store import Artifact, describe
 
@@ -36,8 +37,15 @@ def ablate(arguments: Sequence[str]) -> None:
 
     Args:
         arguments: the options of `python -m mask_rcnn`.
+
+    Raises:
+        InputError: without a mask branch, or of weights that are trained already.
     """
     options, config = parse("mask_rcnn ablations", Config, PRESETS, arguments)
+    if config.network.mask.branch == "none":
+        raise InputError("--network.mask.branch none: is a row of its own in this table")
+    if config.backbone.weights == PUBLISHED:
+        raise InputError(f"WEIGHTS={PUBLISHED}: is trained already; ablations train every row")
     store = store_of(options)
 
     def run() -> tuple[Dataset, dict[str, Trained], Artifact]:

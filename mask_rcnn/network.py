@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,9 +21,10 @@ from mask_rcnn.config import MaskConfig, MaskDetectionConfig, NetworkConfig
 from mask_rcnn.loss import mask_loss, mask_targets
 from mask_rcnn.mask_head import MaskHead
 from mask_rcnn.paste import paste
-from mask_rcnn.pyramid import Pyramid, PyramidTrunk, body_of, stages_of
+from mask_rcnn.pyramid import Pyramid, PyramidTrunk, Stage, body_of, stages_of
 from mask_rcnn.roi_align import RoIPooling
 from stages.backbones.backbone import Backbone
+from stages.backbones.config import Name
 from stages.errors import InputError
 
 
@@ -169,6 +171,44 @@ class MaskRCNN(FasterRCNN):
             ]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Which maps there are.
+
+    Attributes:
+        stages: the network's own, by stride, that they are made of; of C4 none is asked for.
+        strides: of the maps that RoIs are taken from; rpn: of those the RPN slides over.
+    """
+
+    stages: dict[int, Stage]
+    strides: tuple[int, ...]
+    rpn: tuple[int, ...]
+
+
+def layout_of(name: Name, network: NetworkConfig, rpn: RPNConfig) -> Layout:
+    """What a configuration asks of a backbone; known without building it.
+
+    Raises:
+        InputError: the backbone has no such stages, or the anchors' sizes are not the maps'.
+    """
+    if network.features == "c4":
+        return Layout({}, (Backbone.stride,), (Backbone.stride,))
+    if network.features == "c5":
+        stages = stages_of(name, 32)
+        if not stages:
+            raise InputError(f"BACKBONE={name}: has no C5, a map at stride 32")
+        return Layout(stages, (32,), (32,))
+    stages = stages_of(name, network.pyramid.finest)
+    strides = tuple(stages)
+    over = (*strides, 2 * strides[-1])
+    if len(rpn.anchors.sizes) != len(over):
+        raise InputError(
+            f"rpn.anchors.sizes: one for each of the pyramid's {len(over)} maps, of "
+            f"strides {', '.join(map(str, over))}; there are {len(rpn.anchors.sizes)}"
+        )
+    return Layout(stages, strides, over)
+
+
 def build_untrained(
     backbone: Backbone,
     classes: Sequence[str],
@@ -184,39 +224,25 @@ def build_untrained(
         more: of `MaskRCNN`: `proposals`, `detection`, `train_proposals`, `sampling`, `loss`.
 
     Raises:
-        InputError: the backbone has no such stages, or the anchors' sizes are not the maps'.
+        InputError: as `layout_of`.
     """
     pool, mask = network.pool, network.mask
+    layout = layout_of(backbone.name, network, rpn)
     shared: tuple[str, ...] = ()
     sizes: list[tuple[float, ...]] | None = None
     if network.features == "c4":
         built, box_side = backbone, backbone.roi_size
-        strides: tuple[int, ...] = (backbone.stride,)
-        rpn_strides = strides
         shared = tuple(
             name for name, _ in backbone.head.named_children() if name in ("layer4", "blocks")
         )
     else:
         body, box_side = body_of(backbone), pool.box_side
         if network.features == "c5":
-            stages = stages_of(backbone.name, 32)
-            if not stages:
-                raise InputError(f"BACKBONE={backbone.name}: has no C5, a map at stride 32")
             trunk: nn.Module = body
-            channels = stages[32].channels
-            strides = rpn_strides = (32,)
+            channels = layout.stages[32].channels
         else:
-            stages = stages_of(backbone.name, network.pyramid.finest)
-            channels = network.pyramid.width
-            pyramid = Pyramid(list(stages.values()), channels)
-            trunk = PyramidTrunk(body, [stage.layer for stage in stages.values()], pyramid)
-            strides = tuple(stages)
-            rpn_strides = (*strides, 2 * strides[-1])
-            if len(rpn.anchors.sizes) != len(rpn_strides):
-                raise InputError(
-                    f"rpn.anchors.sizes: one for each of the pyramid's {len(rpn_strides)} maps, of "
-                    f"strides {', '.join(map(str, rpn_strides))}; there are {len(rpn.anchors.sizes)}"
-                )
+            stages, channels = list(layout.stages.values()), network.pyramid.width
+            trunk = PyramidTrunk(body, [stage.layer for stage in stages], Pyramid(stages, channels))
             sizes = [(size,) for size in rpn.anchors.sizes]
         built = Backbone(
             backbone.name,
@@ -234,11 +260,11 @@ def build_untrained(
     canonical = network.pyramid.canonical_side
     return MaskRCNN(
         built,
-        RPN(built.channels, rpn, rpn_strides, sizes),
+        RPN(built.channels, rpn, layout.rpn, sizes),
         classes,
         scale,
-        RoIPooling(strides, box_side, pool, canonical),
-        RoIPooling(strides, side, pool, canonical),
+        RoIPooling(layout.strides, box_side, pool, canonical),
+        RoIPooling(layout.strides, side, pool, canonical),
         _mask_head(built, shared, side, len(classes), mask),
         shared,
         **more,

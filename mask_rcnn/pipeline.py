@@ -14,6 +14,7 @@ from faster_rcnn.config import ProposalConfig, RPNConfig
 from faster_rcnn.propose import propose_split
 from mask_rcnn.config import Config, MaskDetectionConfig, NetworkConfig
 from mask_rcnn.detector import Description, load, save
+from mask_rcnn.network import layout_of
 from mask_rcnn.pictures import draw_pictures
 from mask_rcnn.rle import encode
 from mask_rcnn.train import train_network
@@ -75,6 +76,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
         raise InputError("scale.test: Mask R-CNN sees an image at one size")
     if config.train.train.learn == "boxes":
         raise InputError("learn boxes: is Fast R-CNN's stage-wise training, not Mask R-CNN's")
+    layout_of(config.backbone.name, config.network, config.rpn)  # before anything is made for it
     data = load_data(config.data, store)
     trained = store.run(
         train_network,

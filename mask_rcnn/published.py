@@ -47,10 +47,10 @@ def take_published(options: Options, config: Config) -> str:
     """
     store = store_of(options)
     masks = config.network.mask.branch != "none"
-    published = zoo.MaskRCNN_ResNet50_FPN_Weights if masks else zoo.FasterRCNN_ResNet50_FPN_Weights
-    weights = of_file(download(published.COCO_V1.url))
     measured = config.data.name != "shapes"
     data = load_data(config.data, store) if measured else None
+    published = zoo.MaskRCNN_ResNet50_FPN_Weights if masks else zoo.FasterRCNN_ResNet50_FPN_Weights
+    weights = of_file(download(published.COCO_V1.url))
     folder = RunFolder(options, "mask", data or _NoData(), "resnet50", config)  # type: ignore[arg-type]
     model = store.run(import_published, weights, masks, config.detection.dtype)
     if data is None:

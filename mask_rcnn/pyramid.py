@@ -17,6 +17,7 @@ from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
 from stages.errors import InputError
 
+
 @dataclass(frozen=True)
 class Stage:
     """Where a network's maps of one stride end.

@@ -134,6 +134,6 @@ def download(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
         except (URLError, OSError, RuntimeError) as error:
             raise InputError(
-                f"{url}: download failed ({one_line(error)}); give the file by WEIGHTS=FILE"
+                f"{url}: download failed ({one_line(error)}); put the file there yourself: {path}"
             ) from None
     return path

@@ -11,7 +11,10 @@ from PIL import Image
 
 from benchmarks.command import command
 from benchmarks.detect import find_model
+from mask_rcnn.detector import save
 from stages.errors import InputError
+from stages.pictures import tint
+from tests.mask_rcnn.conftest import SMALL, lively
 
 
 @pytest.fixture
@@ -63,3 +66,35 @@ def test_a_photograph_that_is_none_is_said(runs: Path, tmp_path: Path) -> None:
     for name in ("photo.jpg", "absent.jpg"):
         with pytest.raises(InputError, match=name):
             command(["detect", str(tmp_path / name), "--model", "rcnn", "--runs", str(runs)])
+
+
+def test_masks_are_drawn(
+    tmp_path: Path,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "runs" / "data-micro-tiny" / "mask-mine"
+    model = lively(SMALL)
+    save(folder / "model", SMALL, model.state_dict())
+    usual = {"cat": 2.0, "dog": 0.0}  # of "never" none
+    told = {"paper": "mask", "classes": SMALL.classes, "usual_scores": usual}
+    (folder / "metrics.json").write_text(json.dumps(told))
+    tinted: list[tuple[np.ndarray, list[int]]] = []
+
+    def note(pixels: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        tinted.append((masks, labels.tolist()))
+        return tint(pixels, masks, labels)
+
+    monkeypatch.setattr("benchmarks.detect.tint", note)
+    options = ["--model", "mask-mine", "--runs", str(tmp_path / "runs"), "--device", "cpu"]
+    command(["detect", str(photo), *options])
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{photo}: {len(lines)} detections; ")
+    assert (tmp_path / "runs" / "detections" / "photo-mask-mine.png").stat().st_size > 1000
+    ((masks, labels),) = tinted
+    assert masks.shape == (len(lines), 90, 120)
+    assert masks.any()
+    # Of what is shown, no others.
+    assert labels == [2] * len(lines)
+    assert all(line.strip().startswith("dog ") for line in lines)

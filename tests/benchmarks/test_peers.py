@@ -1,8 +1,9 @@
-"""torchvision's Faster R-CNN made of our parts, and the two timed in turns."""
+"""torchvision's Faster and Mask R-CNN made of our parts, and ours and theirs timed in turns."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,18 @@ import torch
 from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from benchmarks.peers import GIVEN, OURS, PLAIN, faster_rcnn, peers
+from benchmarks.mask_twin import mask_twin_of
+from benchmarks.peers import GIVEN, OURS, PAPERS, PLAIN, faster_rcnn, mask_rcnn, peers
 from benchmarks.twin import twin_of
+from benchmarks.untrained import CLASSES, random_backbone
+from fast_rcnn.config import ScaleConfig
 from faster_rcnn.detector import ready
+from mask_rcnn.config import Config as MaskPaper
+from mask_rcnn.config import MaskConfig, NetworkConfig, PoolConfig, PyramidConfig
+from mask_rcnn.detector import ready as ready_mask
+from mask_rcnn.network import MaskRCNN
+from mask_rcnn.network import build_untrained as build_mask
+from stages.backbones.config import Name
 from stages.backbones.frozen_norm import CarriedNorm
 from stages.errors import InputError
 
@@ -27,6 +37,69 @@ def test_the_twin_detects_what_ours_detects() -> None:
         (mine,), (theirs,) = ours([image]), twin([image.float() / 255])
     assert len(mine["scores"]) > 20
     torch.testing.assert_close(mine["scores"], theirs["scores"], rtol=0, atol=1e-4)
+
+
+def few(model: MaskRCNN) -> MaskRCNN:
+    """With as few proposals and masks as a test has time for, and pixels that differ."""
+    assert model.mask_head is not None
+    nn.init.normal_(model.mask_head.logits.get_parameter("weight"), std=0.2)
+    model.proposals = replace(model.proposals, after=40)
+    model.train_proposals = replace(model.train_proposals, after=40)
+    model.detection = replace(model.detection, per_image=12)
+    return model
+
+
+def test_the_twin_of_mask_rcnn_too() -> None:
+    torch.manual_seed(0)
+    ours = few(mask_rcnn("mobilenet_v2", 96, 128))
+    twin = mask_twin_of(ours).eval()
+    ready_mask(ours, "float32", "cpu")
+    image = torch.randint(0, 256, (3, 96, 128), dtype=torch.uint8)
+    with torch.inference_mode():
+        (mine,), (theirs,) = ours([image]), twin([image.float() / 255])
+    assert len(mine["scores"]) == 12
+    assert mine["labels"].tolist() == theirs["labels"].tolist()
+    torch.testing.assert_close(mine["scores"], theirs["scores"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(mine["boxes"], theirs["boxes"], rtol=0, atol=1e-2)
+    masks = theirs["masks"][:, 0] >= 0.5
+    assert mine["masks"].any()
+    assert (mine["masks"] != masks).sum() < 1e-3 * masks.sum() + 1
+    assert not any(isinstance(m, CarriedNorm) and m.carried for m in twin.modules())
+
+
+def small_mask_rcnn(name: Name, shorter: int, longest: int) -> MaskRCNN:
+    config = MaskPaper()
+    anchors = replace(config.rpn.anchors, sizes=(16.0, 32.0, 64.0), centre=0.0, as_torchvision=True)
+    network = NetworkConfig(
+        pyramid=PyramidConfig(finest=8, width=16),
+        pool=PoolConfig(half_pixel=False),
+        fc=32,
+        mask=MaskConfig(convs=1, width=16),
+    )
+    model = build_mask(
+        random_backbone(name),
+        CLASSES,
+        network,
+        replace(config.rpn, width=16, anchors=anchors),
+        ScaleConfig((shorter,), (shorter,), longest),
+        detection=replace(config.detection, least_score=0.0, rounded=True),
+    )
+    return few(model)
+
+
+def test_a_run_of_mask_rcnn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PAPERS, "mask", replace(PAPERS["mask"], build=small_mask_rcnn))
+    monkeypatch.setattr("benchmarks.peers._in_a_new_process", lambda case: 1.0)
+    options = "--device cpu --backbone tiny --size 64 96 --rounds 1 --paper mask"
+    peers([*options.split(), "--runs", str(tmp_path)])
+    with open(tmp_path / "report" / "peers-mask.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["system"] for row in rows] == [OURS, PLAIN, GIVEN] * 2
+    parts = {key for key in rows[0] if key.startswith("part: ") and rows[0][key]}
+    assert {"part: RPN", "part: masks", "part: pasting"} <= parts
+    assert capsys.readouterr().out.startswith("Mask R-CNN with tiny")
 
 
 def test_the_twins_norms_are_torchvisions() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco
 
-from stages.ablation import Claim, Variant, compare, write_tables
+from stages.ablation import Claim, Variant, coco_boxes, coco_masks, compare, write_tables
 from stages.data.records import Record
-from stages.evaluation.detections_io import save_detections
+from stages.evaluation.detections_io import load_detections, save_detections, sizes_of
 
 BOX = [10.0, 10.0, 30.0, 30.0]
 IMAGES = 40
@@ -85,3 +86,77 @@ def test_values_and_what_may_be_said(data: Data, tmp_path: Path) -> None:
         "variants.csv",
         "claims.csv",
     }
+
+
+# By COCO's measures --------------------------------------------------------------------------
+
+
+def columns(left: int, right: int) -> bytes:
+    """A mask of the rows of `BOX`, and of those columns."""
+    mask = np.zeros((50, 50), np.uint8, order="F")
+    mask[10:30, left:right] = 1
+    counts: bytes = coco.encode(mask)["counts"]
+    return counts
+
+
+@pytest.fixture
+def masked(data: Data) -> Data:
+    """Each object fills its box."""
+    filled = (columns(10, 30),)
+    return replace(data, test=[replace(record, segmentations=filled) for record in data.test])
+
+
+def found_in(data: Data, path: Path, right: float, mask: bytes) -> Path:
+    """In each image a box from the object's left edge to `right`, with a mask."""
+    box = [10.0, 10.0, right, 30.0]
+    found: dict[str | int, dict[str, np.ndarray]] = {
+        record.image_id: {
+            "boxes": np.array([box]),
+            "labels": np.array([1]),
+            "scores": np.array([0.5]),
+            "segmentation": np.array([mask]),
+        }
+        for record in data.test
+    }
+    save_detections(path, found, data.category_ids, sizes_of(data.test))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("right", "to", "boxes", "masks"),
+    [
+        # How many of the ten overlaps from 0.5 to 0.95 are reached, at half of it, at three quarters.
+        (30.0, 30, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+        (30.0, 23, (1.0, 1.0, 1.0), (0.4, 1.0, 0.0)),  # 13 of 20 columns: 0.5 to 0.65
+        (25.8, 30, (0.6, 1.0, 1.0), (1.0, 1.0, 1.0)),  # 15.8 of 20: 0.5 to 0.75
+        (19.0, 10, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),  # 9 of 20; a mask of nothing
+    ],
+)
+def test_cocos_measures_by_hand(
+    masked: Data, tmp_path: Path, right: float, to: int, boxes: tuple, masks: tuple
+) -> None:
+    path = found_in(masked, tmp_path / "found.json", right, columns(10, to))
+    found = load_detections(path, masked.category_ids, sizes_of(masked.test))
+    for measure, expected in ((coco_boxes, boxes), (coco_masks, masks)):
+        worth = measure(masked, found, 20)
+        values = (worth.value, worth.more["ap50"], worth.more["ap75"])
+        assert values == pytest.approx(expected)
+        assert worth.samples == pytest.approx(np.full(20, expected[0]))  # every image is alike
+        assert worth.more.keys() == {"ap50", "ap75"}
+
+
+def test_a_table_of_masks(masked: Data, tmp_path: Path) -> None:
+    variants = [
+        Variant("whole", found_in(masked, tmp_path / "a.json", 30.0, columns(10, 30)), 33.6),
+        Variant("less", found_in(masked, tmp_path / "b.json", 30.0, columns(10, 23))),
+    ]
+    claims = [Claim("whole", "less", 3.4)]
+    values, differences = compare(masked, variants, claims, 20, coco_masks)
+    text = write_tables(tmp_path / "out", "Title", "A note.", values, differences)
+    assert "| | AP (COCO) | 95 % interval | AP50 | AP75 | paper |" in text
+    assert "| whole | 100.0 | 100.0 – 100.0 | 100.0 | 100.0 | 33.6 |" in text
+    assert "| less | 40.0 | 40.0 – 40.0 | 100.0 | 0.0 | – |" in text
+    assert "| whole less less | +60.0 | +60.0 – +60.0 | +3.4 | as the paper |" in text
+    # Of their boxes nothing is to be said.
+    _, differences = compare(masked, variants, claims, 20, coco_boxes)
+    assert differences["verdict"].tolist() == ["not separated"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from stages.data.images import image_tensor
+from stages.errors import InputError
 from stages.training.image_batches import ImageBatches, mirror
 
 Make = Callable[..., Any]
@@ -144,6 +147,57 @@ def test_boxes_and_pixels_are_mirrored_together(toy_of: Make) -> None:
     assert 10 < turned < 30
     # The data itself stays as it is.
     assert np.array_equal(data.train[0].boxes, before)
+
+
+def test_masks_are_mirrored_with_their_boxes(toy_of: Make) -> None:
+    data = toy_of([[BOX, [30, 2, 60, 20]]], [[1, 2]], [[]])
+    # The left half of the first box; the upper half of the second.
+    left, upper = [5.0, 6, 15, 6, 15, 30, 5, 30], [30.0, 2, 60, 2, 60, 11, 30, 11]
+    outlines = ((np.array(left),), (np.array(upper),))
+    batches = ImageBatches(
+        [replace(data.train[0], segmentations=outlines)], np.arange(1), 1, True, 0, masks=True
+    )
+    seen = set()
+    for s in range(12):
+        target = batches[s]["targets"][0]
+        expected = torch.zeros(2, 48, 60, dtype=torch.bool)
+        mirrored = target["boxes"][0].tolist() == [35, 6, 55, 30]
+        seen.add(mirrored)
+        if mirrored:  # its right half, from 60 - 15 to 60 - 5
+            expected[0, 6:30, 45:55] = expected[1, 2:11, 0:30] = True
+        else:
+            expected[0, 6:30, 5:15] = expected[1, 2:11, 30:60] = True
+        assert torch.equal(target["masks"], expected)
+    assert seen == {False, True}
+
+
+def test_an_image_without_masks_among_others_gets_empty_ones(toy_of: Make) -> None:
+    data = toy_of([[BOX, BOX], [BOX], []], [[1, 2], [1], []], [[]] * 3)
+    box = np.array([5.0, 6, 25, 6, 25, 30, 5, 30])
+    with_masks = replace(data.train[1], segmentations=((box,),))
+    records = [data.train[0], with_masks, data.train[2]]
+    batch = ImageBatches(records, np.arange(3), 3, False, 0, masks=True)[0]
+    found = dict(zip(batch["image_ids"], batch["targets"], strict=True))
+    assert found["000"]["masks"].shape == (2, 48, 60)
+    assert not found["000"]["masks"].any()
+    assert found["001"]["masks"].sum() == 20 * 24
+    assert found["002"]["masks"].shape == (0, 48, 60)
+
+
+def test_masks_that_cannot_be_read_are_said(toy_of: Make) -> None:
+    data = toy_of([[BOX]], [[1]], [[]])
+    mask = data.train[0].path.with_name("mask.png")
+    Image.new("L", (48, 60)).save(mask)
+    record = replace(data.train[0], mask_path=mask, mask_ids=np.array([1]))
+    with pytest.raises(InputError, match=r"mask\.png: shape \(60, 48\), not \(48, 60\)$"):
+        ImageBatches([record], np.arange(1), 1, False, 0, masks=True)[0]
+
+
+def test_masks_are_not_read_where_nobody_asks(toy_of: Make) -> None:
+    data = toy_of([[BOX]], [[1]], [[]])
+    gone = data.train[0].path.with_name("gone.png")
+    record = replace(data.train[0], mask_path=gone, mask_ids=np.array([1]))
+    assert "masks" not in ImageBatches([record], np.arange(1), 1, True, 0)[0]["targets"][0]
 
 
 def test_the_images_of_a_batch_are_mirrored_apart(toy: Any) -> None:

@@ -1,0 +1,124 @@
+"""`make ablations PAPER=mask`: its rows and claims, and a `micro` run that ends in tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mask_rcnn import ablations
+from mask_rcnn.ablations import OWN, of_boxes, of_masks, variants
+from mask_rcnn.command import command
+from mask_rcnn.config import PRESETS, Config
+from mask_rcnn.pipeline import Trained, train_and_test
+from mask_rcnn.pyramid import stages_of
+from stages.ablation import Claim, Variant
+from stages.backbones.config import Name
+from stages.store import Store, describe
+from tests.faster_rcnn.test_pipeline import options
+
+NETWORKS: tuple[Name, ...] = ("tiny", "mobilenet_v2", "resnet18", "resnet50")
+Rows = Callable[[dict[str, Path]], tuple[list[Variant], list[Claim]]]
+
+
+def config_of(name: Name) -> Config:
+    config = PRESETS["small"]
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, name=name))
+
+
+def leaves(value: Any, name: str = "") -> dict[str, Any]:
+    """Every value of a configuration by its path."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key in value for k, v in leaves(value[key], f"{name}.{key}").items()}
+
+
+def changes(one: Config, other: Config) -> dict[str, Any]:
+    """What `other` has otherwise."""
+    ours, theirs = leaves(describe(one)), leaves(describe(other))
+    assert ours.keys() == theirs.keys()
+    return {key: theirs[key] for key in ours if ours[key] != theirs[key]}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_row_differs_from_the_runs_own_in_one_place(name: Name) -> None:
+    config = config_of(name)
+    found = {row: changes(config, each) for row, each in variants(config).items()}
+    at_32 = {
+        "C5": {".network.features": "c5"},
+        "C5, RoIPool": {".network.features": "c5", ".network.pool.kind": "pool"},
+    }
+    assert found == {
+        OWN: {},
+        "RoIPool": {".network.pool.kind": "pool"},
+        "RoIWarp": {".network.pool.kind": "warp"},
+        "softmax": {".network.mask.loss": "softmax"},
+        "one mask for all classes": {".network.mask.class_specific": False},
+        "MLP": {".network.mask.branch": "mlp"},
+        "C4": {".network.features": "c4"},
+        "no mask branch": {".network.mask.branch": "none"},
+        # Two, of which one is the other's row.
+        **(at_32 if 32 in stages_of(name, 4) else {}),
+    }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("rows", [of_masks, of_boxes])
+def test_claims_are_of_rows_that_are_there(rows: Rows, name: Name) -> None:
+    made = {row: Path(row) for row in variants(config_of(name))}
+    table, claims = rows(made)
+    names = [row.name for row in table]
+    assert names == [row for row in made if rows is of_boxes or row != "no mask branch"]
+    assert all(row.detections == made[row.name] for row in table)
+    assert {claim.better for claim in claims} | {claim.worse for claim in claims} <= {*names}
+    assert ("C5" in {claim.better for claim in claims}) == (name != "tiny")
+    # Whatever the paper says is for the better one.
+    paper = {row.name: row.paper for row in table}
+    for claim in claims:
+        theirs = claim.paper
+        if paper[claim.better] is not None and paper[claim.worse] is not None:
+            assert theirs is None
+            theirs = paper[claim.better] - paper[claim.worse]  # type: ignore[operator]
+        assert theirs is None or theirs > 0
+
+
+def test_a_run_ends_in_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Config] = []
+
+    def few(config: Config, store: Store) -> Trained:
+        """Of most rows, to save time, the run's own."""
+        asked.append(config)
+        own = variants(asked[0])
+        really = config in (own["RoIPool"], own["no mask branch"])
+        return train_and_test(config if really else asked[0], store)
+
+    monkeypatch.setattr(ablations, "train_and_test", few)
+    command(["ablations", *options(tmp_path, "--tag", "mine")])
+    said = capsys.readouterr().out
+    assert asked == list(variants(asked[0]).values())
+    folder = tmp_path / "shapes-micro-tiny" / "ablations-mask-mine"
+    assert {path.name for path in folder.iterdir()} == {
+        "masks",
+        "boxes",
+        "align_and_pool.png",
+        "config.json",
+    }
+    for kind, rows in (("masks", 7), ("boxes", 8)):
+        table = pd.read_csv(folder / kind / "variants.csv")
+        assert table["variant"].tolist() == list(variants(asked[0]))[:rows]
+        assert table[["map", "low", "high", "ap50", "ap75"]].notna().all(axis=None)
+        text = (folder / kind / "ablations.md").read_text()
+        assert text in said
+        assert f"ablations, {kind}: shapes-micro-tiny" in text
+        assert "| | AP (COCO) | 95 % interval | AP50 | AP75 | paper |" in text
+        assert (folder / kind / "claims.csv").exists()
+    assert np.asarray(Image.open(folder / "align_and_pool.png")).std() > 5
+    assert said.rstrip().endswith(str(folder))
