@@ -36,7 +36,7 @@ spp: $(VENV)  ## train and evaluate SPPnet
 fast: $(VENV)  ## train and evaluate Fast R-CNN
 	@$(IN) -m fast_rcnn $(OPTIONS)
 
-rival: $(VENV)  ## torchvision's own Faster R-CNN on the same data; ARGS=--masks: Mask R-CNN
+rival: $(VENV)  ## torchvision's own on the same data: ARGS="--kind faster|mask|ssd|retinanet"
 	@$(IN) -m benchmarks rival $(OPTIONS)
 
 faster: $(VENV)  ## train and evaluate Faster R-CNN

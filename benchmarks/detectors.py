@@ -27,8 +27,7 @@ LOADERS: dict[str, Callable[[Path, str], Any]] = {
     "fast": fast.load,
     "faster": faster.load,
     "mask": mask.load,
-    torchvision.FASTER: torchvision.load,
-    torchvision.MASK: torchvision.load,
+    **dict.fromkeys(torchvision.PAPERS.values(), torchvision.load),
 }
 
 

@@ -48,6 +48,10 @@ class SamplingConfig:
         positive_iou: with an object, from which a RoI is positive.
         background_iou: of background, lowest (included) and highest (excluded): the lowest stands in
             for hard example mining. Objects' own boxes are RoIs too.
+        hard: online hard example mining instead (Shrivastava, Gupta, Girshick, CVPR 2016, section 4.1):
+            the network sees every RoI, background from IoU 0, and learns from the images x rois of a
+            step that it does worst on, whatever part of them is positive. Of Fast R-CNN's training;
+            Faster R-CNN's joint training, which draws for itself, refuses it.
     """
 
     images: int = 2
@@ -55,6 +59,7 @@ class SamplingConfig:
     positive_fraction: float = 0.25
     positive_iou: float = 0.5
     background_iou: tuple[float, float] = (0.1, 0.5)
+    hard: bool = False
 
 
 @dataclass(frozen=True)

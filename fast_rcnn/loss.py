@@ -28,12 +28,32 @@ def multi_task_loss(
     """
     rois = max(len(labels), 1)
     classification = F.cross_entropy(scores.float(), labels, reduction="sum") / rois
-    positive = labels > 0
-    # No choice of rows here: on a GPU it would wait for their number.
-    own = offsets.float()[torch.arange(len(labels), device=labels.device), (labels - 1).clamp(0)]
-    error = torch.where(positive[:, None], own - targets, 0.0)
+    error = _errors(offsets, labels, targets)
     if config.box == "smooth_l1":
         boxes = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum")
     else:
         boxes = 0.5 * error.square().sum()
     return {"classification": classification, "boxes": config.box_weight * boxes / rois}
+
+
+def losses_by_roi(
+    scores: Tensor, offsets: Tensor, labels: Tensor, targets: Tensor, config: LossConfig
+) -> Tensor:
+    """What each RoI brings into the sum that `multi_task_loss` averages: [R].
+
+    Args: as `multi_task_loss`.
+    """
+    classification = F.cross_entropy(scores.float(), labels, reduction="none")
+    error = _errors(offsets, labels, targets)
+    if config.box == "smooth_l1":
+        boxes = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+    else:
+        boxes = 0.5 * error.square()
+    return classification + config.box_weight * boxes.sum(dim=1)
+
+
+def _errors(offsets: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Of the true class's offsets, [R, 4]; 0 for background."""
+    # No choice of rows here: on a GPU it would wait for their number.
+    own = offsets.float()[torch.arange(len(labels), device=labels.device), (labels - 1).clamp(0)]
+    return torch.where(labels[:, None] > 0, own - targets, 0.0)

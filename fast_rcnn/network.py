@@ -1,6 +1,6 @@
 """Fast R-CNN: one pass over the image, RoIs pooled from its map, two sibling outputs (figure 1).
 
-N images, R RoIs, K classes, C channels and S side of a pooled map, n detections.
+N images, R RoIs of an image or of all, K classes, C channels and S side of a pooled map, n detections.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fast_rcnn.config import DetectionConfig, LossConfig, SamplingConfig, ScaleConfig
-from fast_rcnn.loss import multi_task_loss
+from fast_rcnn.loss import losses_by_roi, multi_task_loss
 from fast_rcnn.predictor import Predictor
-from fast_rcnn.sampling import sample
+from fast_rcnn.sampling import candidates, hardest, sample
 from spp_net.scales import best_scale
 from stages.backbones.backbone import Backbone
 from stages.backbones.frozen_norm import freeze_batch_norm
@@ -102,9 +102,10 @@ class FastRCNN(nn.Module):
         targets: Sequence[Mapping[str, Any]],
         proposals: Sequence[Tensor],
     ) -> dict[str, Tensor]:
-        """The multi-task loss of RoIs drawn from each image (section 2.3)."""
+        """The multi-task loss of RoIs drawn from each image (section 2.3), or of the hardest of all."""
+        draw = candidates if self.sampling.hard else sample
         samples = [
-            sample(boxes, target, self.sampling)
+            draw(boxes, target, self.sampling)
             for boxes, target in zip(proposals, targets, strict=True)
         ]
         scales = self.scale.train
@@ -113,16 +114,35 @@ class FastRCNN(nn.Module):
         batch = resize(images, self.backbone, shorter, self.scale.longest)
         maps = self.backbone.trunk(batch.pixels)
         rois = on_maps([drawn.rois for drawn in samples], batch)
-        pooled = roi_pool(maps, rois, self.backbone.roi_size, 1 / self.backbone.stride)
-        scores, offsets = self.predictor(self.backbone.head(pooled))
         labels = torch.cat([drawn.labels for drawn in samples])
-        truth = encode(
-            torch.cat([drawn.rois for drawn in samples]),
-            torch.cat([drawn.gt_boxes for drawn in samples]),
-        )
+        own_rois = torch.cat([drawn.rois for drawn in samples])
+        truth = encode(own_rois, torch.cat([drawn.gt_boxes for drawn in samples]))
         of_class = (labels - 1).clamp(0)
         truth = (truth - self.box_mean[of_class]) / self.box_std[of_class]
+        if self.sampling.hard:
+            losses = self._losses_by_roi(maps, rois, labels, truth)
+            count = self.sampling.rois * len(images)
+            rows = hardest(losses, own_rois, rois[:, 0], count)
+            rois, labels, truth = rois[rows], labels[rows], truth[rows]
+        pooled = roi_pool(maps, rois, self.backbone.roi_size, 1 / self.backbone.stride)
+        scores, offsets = self.predictor(self.backbone.head(pooled))
         return multi_task_loss(scores, offsets, labels, truth, self.loss)
+
+    @torch.no_grad()
+    def _losses_by_roi(self, maps: Tensor, rois: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
+        """How badly the network does on each RoI, [R]: OHEM's read-only pass, dropout as in the other.
+
+        Args:
+            rois: [R, 5], as `on_maps` gives them; truth: [R, 4], the true offsets, normalised.
+        """
+        features = roi_features(
+            rois,
+            lambda some: roi_pool(maps, some, self.backbone.roi_size, 1 / self.backbone.stride),
+            self.backbone.head,
+            maps.device,
+        )
+        scores, offsets = self.predictor(features)
+        return losses_by_roi(scores, offsets, labels, truth, self.loss)
 
     def fold(self) -> None:
         """End of training: the box layer's targets need no statistics any more."""

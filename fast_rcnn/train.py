@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fast_rcnn.config import LossConfig, SamplingConfig, ScaleConfig, TrainConfig
 from fast_rcnn.network import FastRCNN
+from fast_rcnn.sampling import lowest_background
 from fast_rcnn.targets import statistics
 from stages.backbones.config import Name
 from stages.backbones.networks import early_layers_of
@@ -109,7 +110,7 @@ def choose_learners(
 
 def images_to_learn_from(windows: Windows, images: int, config: SamplingConfig) -> np.ndarray:
     """Indices of the images with a RoI that qualifies: without one a step would learn nothing."""
-    low, high = config.background_iou
+    low, high = lowest_background(config), config.background_iou[1]
     overlap = windows.overlap
     useful = (overlap >= config.positive_iou) | ((overlap >= low) & (overlap < high))
     return np.flatnonzero(np.bincount(windows.image[useful], minlength=images))

@@ -1,11 +1,11 @@
-"""`make rival`: torchvision's own Faster or Mask R-CNN on the same data, beside which ours is to be seen."""
+"""`make rival`: a detector of torchvision's on the same data, beside which ours are to be seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from benchmarks.rivals.config import PRESETS, Config, check
-from benchmarks.rivals.detector import FASTER, MASK
+from benchmarks.rivals.detector import PAPERS
 from benchmarks.rivals.pipeline import report, run
 from stages.data.load import load_data
 from stages.run import RunFolder, parse, store_of
@@ -17,9 +17,7 @@ def rival(arguments: Sequence[str]) -> None:
     check(config)
     store = store_of(options)
     data = load_data(config.data, store)
-    folder = RunFolder(
-        options, MASK if config.masks else FASTER, data, config.backbone.name, config
-    )
+    folder = RunFolder(options, PAPERS[config.kind], data, config.backbone.name, config)
     if not folder.is_finished(store):
         finished = store.again(lambda: run(config, store))
         folder.write(*report(config, finished, store.used))

@@ -12,38 +12,57 @@ from stages.device import DType
 from stages.errors import InputError
 from stages.training.sgd import SGDConfig
 
+Kind = Literal["faster", "mask", "ssd", "retinanet"]
 Stride = Literal[4, 8, 16, 32]
+
+TITLES: dict[Kind, str] = {
+    "faster": "torchvision's Faster R-CNN",
+    "mask": "torchvision's Mask R-CNN",
+    "ssd": "torchvision's SSD",
+    "retinanet": "torchvision's RetinaNet",
+}
+# Of the first map. 32 is what torchvision makes of a MobileNet for its R-CNNs: two maps, both at that
+# stride. 8 is RetinaNet's P3 (section 4). SSD's is what its trunk has.
+OWN_STRIDES: dict[Kind, Stride] = {"faster": 32, "mask": 32, "ssd": 16, "retinanet": 8}
 
 
 @dataclass(frozen=True)
 class Config:
-    """All of torchvision's Faster or Mask R-CNN that is not torchvision's default.
+    """All of a detector of torchvision's that is not torchvision's default.
 
     Attributes:
-        masks: whether it is Mask R-CNN.
+        kind: Faster R-CNN, Mask R-CNN, SSD or RetinaNet.
         backbone: its name is `mobilenet_v2`; no other is built here.
         difficult: whether VOC's difficult objects are learnt.
         shorter, longest: side in pixels of the resized image, in training and test; as our papers'
-            (torchvision: 800 and 1333).
-        finest_stride: of the pyramid's maps, in pixels of the resized image. 32 is what torchvision
-            makes of a MobileNet: two maps, both at that stride.
+            (torchvision: 800 and 1333). Not SSD's.
+        square: side in pixels of the square that SSD resizes an image to, whatever its shape was (its
+            section 3; 512 is its other).
+        finest_stride: of the pyramid's maps, in pixels of the resized image; None: the kind's own, see
+            `OWN_STRIDES`. SSD has no other.
         trainable_layers: stages of the trunk that learn, counted from its end, of six; all where the
-            weights are random.
+            weights are random. (torchvision's SSDLite: six.)
         images: of a step.
         mirror: whether every other image by chance is mirrored.
         sgd: the schedule. Its default is that of torchvision's references (0.02 for 16 images a step,
-            26 epochs, a tenth after 16 and again after 22), for 2 images and VOC 2007's 5,011.
-        new_layer_factor: how much faster learns what no pre-training fills: pyramid, RPN and heads.
+            26 epochs, a tenth after 16 and again after 22), for 2 images and VOC 2007's 5,011. Their
+            RetinaNet learns at half the rate: `--sgd.lr 1.25e-3`. Their SSD learns of 32 images a step,
+            120 epochs long: `--images 32 --sgd.lr 2e-3 --sgd.weight-decay 5e-4 --sgd.iterations 18800
+            --sgd.lr-steps 12500 17200`; and of random crops and colours (SSD, section 2.2), which our
+            loop has for none of the kinds.
+        new_layer_factor: how much faster learns what no pre-training fills: pyramid or extra layers, RPN
+            and heads.
         dtype: of the network in detection; it comes in float32.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=lambda: BackboneConfig(name="mobilenet_v2"))
-    masks: bool = False
+    kind: Kind = "faster"
     difficult: bool = False
     shorter: int = 600
     longest: int = 1000
-    finest_stride: Stride = 32
+    square: int = 300
+    finest_stride: Stride | None = None
     trainable_layers: Literal[0, 1, 2, 3, 4, 5, 6] = 3
     images: int = 2
     mirror: bool = True
@@ -73,10 +92,28 @@ def check(config: Config) -> None:
     for option, value in (
         ("--shorter", config.shorter),
         ("--longest", config.longest),
+        ("--square", config.square),
         ("--images", config.images),
     ):
         if value < 1:
             raise InputError(f"{option} {value}: takes 1 or more")
+    if config.kind == "ssd" and stride_of(config) != OWN_STRIDES["ssd"]:
+        raise InputError(f"--finest-stride {config.finest_stride}: of SSD it is 16")
+
+
+def sides_of(config: Config) -> tuple[int, int]:
+    """In pixels of the resized image: how long its shorter side is, and how long its longer at most.
+
+    Of SSD's square both the same.
+    """
+    if config.kind == "ssd":
+        return config.square, config.square
+    return config.shorter, config.longest
+
+
+def stride_of(config: Config) -> Stride:
+    """Of the finest map: as asked for, or the kind's own."""
+    return config.finest_stride or OWN_STRIDES[config.kind]
 
 
 PRESETS = {
@@ -85,6 +122,7 @@ PRESETS = {
     "small": Config(
         data=DataConfig(shapes=ShapesConfig(train=260, test=100)),
         shorter=576,
+        square=512,
         sgd=SGDConfig(lr=5e-3, iterations=400, lr_steps=(300,), weight_decay=1e-4, warmup=50),
     ),
     # Seconds: every stage runs, nothing is learnt. For tests.
@@ -96,6 +134,7 @@ PRESETS = {
             pretrain=PretrainConfig(objects=64, held_out=16, sgd=SGDConfig(lr=0.02, iterations=4)),
         ),
         shorter=96,
+        square=96,
         sgd=SGDConfig(lr=1e-3, iterations=3),
     ),
 }

@@ -14,10 +14,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
 
-from benchmarks.rivals.config import Stride
-from benchmarks.rivals.torchvision_detectors import build, to_float
+from benchmarks.rivals.config import Kind, Stride
+from benchmarks.rivals.torchvision_detectors import Network, build, find
 from stages.backbones.weights import Weights, fill, load_state
 from stages.device import DType, autocast, choose_dtype
 from stages.errors import InputError
@@ -25,16 +24,25 @@ from stages.stopwatch import OFF, Stopwatch
 from stages.typed_json import read_typed
 from stages.writing import replacing
 
-FASTER: Literal["torchvision-faster"] = "torchvision-faster"
-MASK: Literal["torchvision-mask"] = "torchvision-mask"
-THRESHOLD = 0.5  # of a mask's probabilities; torchvision leaves it to the user
+Paper = Literal["torchvision-faster", "torchvision-mask", "ssd", "retinanet"]
+
+FASTER: Paper = "torchvision-faster"
+MASK: Paper = "torchvision-mask"
+SSD: Paper = "ssd"
+RETINANET: Paper = "retinanet"
+PAPERS: dict[Kind, Paper] = {"faster": FASTER, "mask": MASK, "ssd": SSD, "retinanet": RETINANET}
+KINDS = {paper: kind for kind, paper in PAPERS.items()}
 
 
 @dataclass(frozen=True)
 class Description:
-    """What `model.json` says: all that is needed to build the detector again."""
+    """What `model.json` says: all that is needed to build the detector again.
 
-    paper: Literal["torchvision-faster", "torchvision-mask"]
+    Attributes:
+        shorter, longest: in pixels of the resized image; of SSD's square the same.
+    """
+
+    paper: Paper
     classes: tuple[str, ...]
     shorter: int
     longest: int
@@ -51,7 +59,7 @@ class Detector(nn.Module):
         dtype: "bfloat16": it multiplies under autocast.
     """
 
-    def __init__(self, network: FasterRCNN, classes: Sequence[str], dtype: str) -> None:
+    def __init__(self, network: Network, classes: Sequence[str], dtype: str) -> None:
         super().__init__()
         self.network = network
         self.classes = tuple(classes)
@@ -69,33 +77,16 @@ class Detector(nn.Module):
             for each image `boxes` float32 [n, 4], `labels` int64 [n], `scores` float32 [n], best first,
             and of Mask R-CNN `masks` bool [n, H, W].
         """
-        return [self._detect(image) for image in images]
-
-    def _detect(self, image: Tensor) -> dict[str, Tensor]:
-        """What torchvision's own call does, taken apart for the watch."""
-        network, device = self.network, next(self.network.parameters()).device
-        height, width = image.shape[1:]
+        device = next(self.network.parameters()).device
         with autocast(device.type, self.dtype):
-            with self.watch("resize"):
-                batch, _ = network.transform([to_float(image.to(device))])
-            with self.watch("convolutions"):
-                maps = network.backbone(batch.tensors)
-            with self.watch("RPN"):
-                proposals, _ = network.rpn(batch, maps)
-            with self.watch("RoI heads"):
-                found, _ = network.roi_heads(maps, proposals, batch.image_sizes)
-        with self.watch("pasting"):
-            (result,) = network.transform.postprocess(found, batch.image_sizes, [(height, width)])
-            if "masks" in result:
-                result["masks"] = result["masks"][:, 0] >= THRESHOLD
-        return result  # type: ignore[no-any-return]
+            return [find(self.network, image.to(device), self.watch) for image in images]
 
 
 def save(folder: Path, description: Description, state: dict[str, Tensor]) -> None:
     """Write a detector that `load` reads.
 
     Args:
-        state: torchvision's `FasterRCNN.state_dict()`.
+        state: of torchvision's network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").write_text(json.dumps(dataclasses.asdict(description), indent=1))
@@ -111,12 +102,12 @@ def load(folder: Path, device: str) -> Detector:
     """
     about = read_description(folder / "model.json")
     network = build(
+        KINDS[about.paper],
         Weights(None, "random"),
         len(about.classes),
         about.shorter,
         about.longest,
         about.finest_stride,
-        masks=about.paper == MASK,
     )
     fill(network, load_state(folder / "weights.pt"), folder / "weights.pt")
     network.eval().requires_grad_(False).to(device)
@@ -136,4 +127,6 @@ def read_description(path: Path) -> Description:
     description = read_typed(path, Description, what)
     if not description.classes or min(description.shorter, description.longest) < 1:
         raise InputError(f"{path}: not of {what}: no classes, or a side that is not above 0")
+    if description.paper == SSD and description.shorter != description.longest:
+        raise InputError(f"{path}: not of {what}: SSD's image is no square")
     return description

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.rivals.config import Config, Stride, check
-from benchmarks.rivals.detector import FASTER, MASK, Description, load, save
+from benchmarks.rivals.config import TITLES, Config, Kind, Stride, check, sides_of, stride_of
+from benchmarks.rivals.detector import PAPERS, Description, load, save
 from benchmarks.rivals.train import train_torchvision
 from mask_rcnn.rle import encode
 from stages.backbones.weights import find_weights, load_state
@@ -43,29 +43,30 @@ def run(config: Config, store: Store) -> Finished:
     """
     check(config)
     data = load_data(config.data, store)
+    (shorter, longest), finest_stride = sides_of(config), stride_of(config)
     trained = store.run(
         train_torchvision,
         data if config.difficult else WithoutDifficult(data),
+        config.kind,
         find_weights(config.backbone, store),
-        config.shorter,
-        config.longest,
-        config.finest_stride,
+        shorter,
+        longest,
+        finest_stride,
         config.trainable_layers,
         config.images,
         config.mirror,
         config.sgd,
         config.new_layer_factor,
-        config.masks,
     )
     model = store.run(
         assemble,
+        config.kind,
         data.classes,
         trained,
-        config.shorter,
-        config.longest,
-        config.finest_stride,
+        shorter,
+        longest,
+        finest_stride,
         config.dtype,
-        config.masks,
     )
     detections = store.run(detect, data, model)
     evaluation = store.run(evaluate_detections, data, detections)
@@ -75,17 +76,16 @@ def run(config: Config, store: Store) -> Finished:
 @stage(version=2)
 def assemble(
     job: Job,
+    kind: Kind,
     classes: tuple[str, ...],
     trained: Artifact,
     shorter: int,
     longest: int,
     finest_stride: Stride,
     dtype: DType,
-    masks: bool,
 ) -> None:
     """Put weights and what to do with them into one folder that `load` reads."""
-    paper = MASK if masks else FASTER
-    description = Description(paper, tuple(classes), shorter, longest, finest_stride, dtype)
+    description = Description(PAPERS[kind], tuple(classes), shorter, longest, finest_stride, dtype)
     save(job.folder, description, load_state(trained.path / "weights.pt"))
 
 
@@ -113,7 +113,7 @@ def report(
     """
     detections = finished.detections.path / "detections.json"
     metrics = metrics_of(
-        MASK if config.masks else FASTER,
+        PAPERS[config.kind],
         config.backbone.name,
         finished.data,
         {"result": finished.evaluation.path / "detections.json"},
@@ -123,11 +123,8 @@ def report(
         used,
     )
     result = metrics["result"]
-    lines = [stage_table(metrics["stages"])]
-    if config.masks:
-        lines.append(result_line("torchvision's Mask R-CNN, boxes", result))
-    else:
-        lines.append(result_line("torchvision's Faster R-CNN", result))
+    what = f"{TITLES[config.kind]}{', boxes' if config.kind == 'mask' else ''}"
+    lines = [stage_table(metrics["stages"]), result_line(what, result)]
     if "masks" in result:
         lines.append(result_line("masks", {**result["masks"], "images": result["images"]}))
     files = {"detections.json": detections, "model": finished.model.path}

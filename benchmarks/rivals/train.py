@@ -1,4 +1,4 @@
-"""Training torchvision's Faster or Mask R-CNN: our loop and batches, torchvision's losses."""
+"""Training torchvision's detectors: our loop and batches, torchvision's losses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.models.detection import FasterRCNN
 
-from benchmarks.rivals.config import Stride
-from benchmarks.rivals.torchvision_detectors import NEW, build, to_float
+from benchmarks.rivals.config import TITLES, Kind, Stride
+from benchmarks.rivals.torchvision_detectors import NEW, Network, build, to_float
 from stages.backbones.weights import Weights
 from stages.data.records import Dataset, Record
 from stages.errors import InputError
@@ -26,6 +25,7 @@ from stages.writing import replacing
 def train_torchvision(
     job: Job,
     data: Dataset,
+    kind: Kind,
     weights: Weights,
     shorter: int,
     longest: int,
@@ -35,30 +35,28 @@ def train_torchvision(
     mirror: bool,
     sgd: SGDConfig,
     new_layer_factor: float,
-    masks: bool,
 ) -> None:
-    """Train RPN, detector and perhaps masks at once. Writes `weights.pt`, the state of torchvision's network.
+    """Train all of the network at once. Writes `weights.pt`, the state of torchvision's network.
 
     Args:
-        weights: of the trunk. The other arguments: see `Config`.
+        weights: of the trunk.
+        shorter, longest: see `sides_of`; finest_stride: see `stride_of`. The other arguments: see
+            `Config`.
 
     Raises:
         InputError: no training image has an object or, for masks, one with a mask.
     """
     torch.manual_seed(sgd.seed)
-    model = build(
-        weights, len(data.classes), shorter, longest, finest_stride, trainable_layers, masks
-    )
+    classes, masks = len(data.classes), kind == "mask"
+    model = build(kind, weights, classes, shorter, longest, finest_stride, trainable_layers)
     usable = images_to_learn_from(data.train)
     if masks:
         usable = usable[[data.train[image].has_masks for image in usable]]
     if len(usable) == 0:
         what = "objects with masks" if masks else "objects"
-        raise InputError(f"torchvision's detector needs {what} in the training split")
+        raise InputError(f"{TITLES[kind]} needs {what} in the training split")
     batches = ImageBatches(data.train, usable, images, mirror, sgd.seed, masks=masks)
-    rates = Rates(NEW, new_layer_factor)
-    title = f"torchvision's {'Mask' if masks else 'Faster'} R-CNN"
-    train(job, model, batches, losses_of, sgd, rates, title)
+    train(job, model, batches, losses_of, sgd, Rates(NEW, new_layer_factor), TITLES[kind])
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
 
@@ -68,7 +66,7 @@ def images_to_learn_from(records: Sequence[Record]) -> np.ndarray:
     return np.flatnonzero([bool((~record.iscrowd).any()) for record in records])
 
 
-def losses_of(model: FasterRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
+def losses_of(model: Network, batch: dict[str, Any]) -> dict[str, Tensor]:
     """torchvision's own losses of a batch of `ImageBatches`."""
     images = [to_float(image) for image in batch["images"]]
     return model(images, [objects_of(target) for target in batch["targets"]])  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ def test_the_papers_mini_batches() -> None:
     assert (sampling.images, sampling.rois) == (2, 64)
     assert (sampling.positive_fraction, sampling.positive_iou) == (0.25, 0.5)
     assert sampling.background_iou == (0.1, 0.5)
+    assert not sampling.hard
     assert PAPER.difficult
     assert PAPER.train.mirror
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fast_rcnn.config import LossConfig
-from fast_rcnn.loss import multi_task_loss
+from fast_rcnn.loss import losses_by_roi, multi_task_loss
 
 SMOOTH, SQUARED = LossConfig(), LossConfig(box="l2")
 # Three RoIs, two classes: background, class 2, class 1.
@@ -150,3 +150,29 @@ def test_scores_of_any_size_are_finite() -> None:
     scores = torch.tensor([[1e4, -1e4, 0.0]])
     losses = multi_task_loss(scores, OFFSETS[:1], torch.tensor([1]), TARGETS[1:2], SMOOTH)
     assert losses["classification"].item() == pytest.approx(2e4)
+
+
+# By RoI --------------------------------------------------------------------------------------
+
+
+def test_each_rois_by_hand() -> None:
+    smooth = losses_by_roi(CHANCES.log() + 3, OFFSETS, LABELS, TARGETS, SMOOTH)
+    logs = [-math.log(0.5), -math.log(0.75), -math.log(0.5)]
+    assert smooth.tolist() == pytest.approx([logs[0], logs[1] + 1.75, logs[2] + 2.125], rel=1e-6)
+    half = LossConfig(0.5, "l2")
+    squared = losses_by_roi(CHANCES.log(), OFFSETS, LABELS, TARGETS, half)
+    assert squared.tolist() == pytest.approx(
+        [logs[0], logs[1] + 0.5 * 2.25, logs[2] + 0.5 * 2.625], rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("config", [SMOOTH, SQUARED, LossConfig(box_weight=0.0)])
+def test_their_mean_is_the_loss(config: LossConfig) -> None:
+    targets = TARGETS.clone()
+    targets[0] = torch.nan  # of background unused
+    arguments = (CHANCES.log().bfloat16(), OFFSETS.bfloat16(), LABELS, targets, config)
+    every = losses_by_roi(*arguments)
+    assert every.shape == (3,)
+    assert every.dtype == torch.float32
+    whole = torch.stack(list(multi_task_loss(*arguments).values())).sum()
+    torch.testing.assert_close(every.mean(), whole)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import fast_rcnn.network
 from fast_rcnn.config import DetectionConfig, LossConfig, SamplingConfig, ScaleConfig
-from fast_rcnn.loss import multi_task_loss
+from fast_rcnn.loss import losses_by_roi, multi_task_loss
 from fast_rcnn.network import FastRCNN, on_maps
-from fast_rcnn.sampling import sample
+from fast_rcnn.sampling import candidates, sample
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.boxes import encode
@@ -486,6 +486,49 @@ def test_while_it_trains_the_call_gives_losses() -> None:
             model(*missing)
 
 
+def test_hard_ones_as_a_slow_one_chooses_them() -> None:
+    """Every RoI by itself, the eight hardest without duplicates by hand, and a gradient from those alone."""
+    model = build(sampling=SamplingConfig(rois=4, hard=True))
+    model.box_mean, model.box_std = torch.randn(3, 4) / 10, torch.rand(3, 4) / 10 + 0.05
+    every = [candidates(p, t, model.sampling) for p, t in zip(PROPOSALS, TARGETS, strict=True)]
+    batch = resize(IMAGES, model.backbone, [96, 96], 160)
+    maps = model.backbone.trunk(batch.pixels)
+    rois = on_maps([of_image.rois for of_image in every], batch)
+    answers = []
+    for roi in rois:
+        pooled = torchvision.ops.roi_pool(maps, roi[None], model.backbone.roi_size, 1 / 16)
+        answers.append(model.predictor(model.backbone.head(pooled)))
+    scores, offsets = (torch.cat(parts) for parts in zip(*answers, strict=True))
+    labels = torch.cat([of_image.labels for of_image in every])
+    boxes = torch.cat([of_image.rois for of_image in every])
+    truth = encode(boxes, torch.cat([of_image.gt_boxes for of_image in every]))
+    of_class = (labels - 1).clamp(0)
+    truth = (truth - model.box_mean[of_class]) / model.box_std[of_class]
+    losses = losses_by_roi(scores, offsets, labels, truth, LossConfig())
+    rows: list[int] = []
+    for row in losses.argsort(descending=True).tolist():
+        rivals = [other for other in rows if rois[other, 0] == rois[row, 0]]
+        if len(rows) < 8 and all(
+            torchvision.ops.box_iou(boxes[[row]], boxes[[other]]) <= 0.7 for other in rivals
+        ):
+            rows.append(row)
+    assert len({int(rois[row, 0]) for row in rows}) == 2
+    assert rows != losses.argsort(descending=True)[:8].tolist()  # some were duplicates
+    expected = multi_task_loss(scores[rows], offsets[rows], labels[rows], truth[rows], LossConfig())
+    sum(expected.values(), torch.tensor(0.0)).backward()  # type: ignore[no-untyped-call]
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    found = model.losses(IMAGES, TARGETS, PROPOSALS)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6)
+    sum(found.values(), torch.tensor(0.0)).backward()  # type: ignore[no-untyped-call]
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        bound = 1e-4 * float(gradients[name].abs().max())
+        torch.testing.assert_close(p.grad, gradients[name], rtol=1e-3, atol=bound)
+
+
 def test_rois_are_numbered_by_image_and_scaled_by_its_own_ratio() -> None:
     batch = Batch(
         torch.zeros(3, 3, 64, 64),
@@ -533,6 +576,8 @@ NOTHING = target_of([], [])
             NOTHING, BOXES, SamplingConfig(background_iou=(0.0, 0.5)), id="no object, background"
         ),
         pytest.param(TARGETS[1], torch.zeros(0, 4), SamplingConfig(), id="no proposal"),
+        pytest.param(NOTHING, torch.zeros(0, 4), SamplingConfig(hard=True), id="nothing is hard"),
+        pytest.param(NOTHING, BOXES, SamplingConfig(hard=True), id="no object, hard background"),
     ],
 )
 @pytest.mark.parametrize("name", ["tiny", "resnet18"])
@@ -549,7 +594,8 @@ def test_images_that_lack_something_give_finite_gradients(
         assert float(losses["boxes"].detach()) == 0
         assert model.predictor.offsets.weight.grad is not None
         assert (model.predictor.offsets.weight.grad == 0).all()
-    if not len(target["boxes"]) and sampling.background_iou[0] > 0:
+    every = len(proposals) and (sampling.hard or sampling.background_iou[0] == 0)
+    if not len(target["boxes"]) and not every:
         assert float(losses["classification"].detach()) == 0
         assert all((gradient == 0).all() for gradient in gradients)
     else:

@@ -270,6 +270,18 @@ def no_pictures(*_: object) -> None:
 no_pictures.version = 1  # type: ignore[attr-defined]
 
 
+def test_a_run_with_hard_examples(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipeline, "draw_pictures", no_pictures)
+    command(options(runs, "--tag", "ohem", "--sampling.hard"))
+    made = [line[3:] for line in capsys.readouterr().err.splitlines() if line.startswith("-- ")]
+    assert made == ["train_detector", "assemble", "detect", "evaluate_detections", "no_pictures"]
+    metrics = metrics_of(runs / f"{RUN}-ohem")
+    assert metrics["config"]["sampling"]["hard"] is True
+    assert metrics["result"]["images"] == 4
+
+
 def test_a_rank_there_is_not_is_said_in_one_line(runs: Path) -> None:
     with pytest.raises(InputError, match="256 singular values") as caught:
         command(options(runs, "--tag", "much", "--svd.fc6", "257"))

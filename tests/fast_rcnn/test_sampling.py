@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fast_rcnn.config import SamplingConfig
-from fast_rcnn.sampling import Sample, sample
+from fast_rcnn.sampling import Sample, candidates, hardest, sample
+from stages.errors import InputError
 
 PAPER = SamplingConfig()
 OBJECT = [0.0, 0, 100, 100]
@@ -274,3 +275,61 @@ def test_any_image(
             assert iou >= 0.5 - 1e-6
         else:
             assert 0.1 - 1e-6 <= iou < 0.5 - 1e-6
+
+
+# Hard ones -----------------------------------------------------------------------------------
+
+HARD = SamplingConfig(hard=True)
+
+
+def test_every_roi_is_a_candidate_background_from_nought() -> None:
+    proposals = [ELSEWHERE, overlapping(0.05), overlapping(0.49), overlapping(0.6)]
+    target = target_of([ELSEWHERE, OBJECT], [4, 2], crowd=[True, False])
+    found = candidates(torch.tensor(proposals), target, HARD)
+    # The object's own box, then what qualifies, in order, positives first.
+    assert found.rois.tolist() == torch.tensor([OBJECT, proposals[3], *proposals[:3]]).tolist()
+    assert found.labels.tolist() == [2, 2, 0, 0, 0]
+    assert found.objects.tolist() == [1] * 5
+    assert found.gt_boxes.tolist() == [OBJECT] * 5
+    # A gap between background and positive stays one.
+    gap = replace(HARD, positive_iou=0.7, background_iou=(0.1, 0.3))
+    labels = candidates(torch.tensor(proposals), target, gap).labels
+    assert labels.tolist() == [2, 0, 0]
+
+
+def test_what_may_be_drawn_are_the_candidates() -> None:
+    config = replace(PAPER, background_iou=(0.0, 0.5), rois=1000, positive_fraction=1.0)
+    proposals, target = many(30, 0.02, 0.98), target_of([OBJECT], [3])
+    by_chance, every = (
+        drawn(proposals, target, config),
+        candidates(torch.tensor(proposals), target, HARD),
+    )
+    assert sorted(by_chance.rois.tolist()) == sorted(every.rois.tolist())
+    assert sorted(by_chance.labels.tolist()) == sorted(every.labels.tolist())
+
+
+def test_the_hardest_by_hand() -> None:
+    # Of one image: a pair that overlaps by 0.8, one by itself; of another the pair's first again.
+    rois = torch.tensor([OBJECT, overlapping(0.8), ELSEWHERE, OBJECT])
+    images = torch.tensor([0.0, 0, 0, 1])
+    losses = torch.tensor([1.0, 3.0, 2.0, 0.5])
+    assert hardest(losses, rois, images, 9).tolist() == [1, 2, 3]
+    assert hardest(losses, rois, images, 2).tolist() == [1, 2]
+    # All images together: none has a number of its own.
+    assert hardest(torch.tensor([0.1, 0.2, 0.3, 9]), rois, images, 1).tolist() == [3]
+
+
+@pytest.mark.parametrize(("iou", "kept"), [(0.69, [0, 1]), (0.71, [0])])
+def test_duplicates_overlap_by_more_than_seven_tenths(iou: float, kept: list[int]) -> None:
+    rois = torch.tensor([OBJECT, overlapping(iou)])
+    assert hardest(torch.tensor([2.0, 1.0]), rois, torch.zeros(2), 5).tolist() == kept
+
+
+def test_no_roi_none_hard() -> None:
+    assert hardest(torch.zeros(0), torch.zeros(0, 4), torch.zeros(0), 5).tolist() == []
+
+
+def test_who_draws_by_chance_refuses_hard_ones() -> None:
+    with pytest.raises(InputError, match=r"sampling\.hard: Fast R-CNN's alone") as caught:
+        drawn([OBJECT], target_of([OBJECT], [1]), HARD)
+    assert "\n" not in str(caught.value)

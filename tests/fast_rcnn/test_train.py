@@ -127,6 +127,7 @@ def test_images_without_anything_to_learn_are_left_out(toy_of: Make) -> None:
     assert usable(data) == [0, 2]
     # Where everything is background it is otherwise.
     assert usable(data, replace(SAMPLING, background_iou=(0.0, 0.5))) == [0, 1, 2]
+    assert usable(data, replace(SAMPLING, hard=True)) == [0, 1, 2]
 
 
 def test_images_of_difficult_objects_alone(toy_of: Make) -> None:
@@ -400,6 +401,17 @@ def test_in_bfloat16_too(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(ZeroDivisionError):
             train(tmp_path / "died", toy, config, seconds=0.0)
     assert changed(train(tmp_path / "died", toy, config), expected) == set()
+
+
+def test_hard_examples_are_learnt_from_and_nothing_but_the_seed_chooses_them(
+    toy: Any, tmp_path: Path, whole: tuple[dict[str, Tensor], list[dict[str, str]]]
+) -> None:
+    hard = replace(SAMPLING, rois=4, hard=True)
+    once, again = (train(tmp_path / name, toy, sampling=hard) for name in ("once", "again"))
+    assert changed(once, again) == set()
+    # In the same images RoIs that are worse than those of `whole`, which are drawn by chance.
+    first, by_chance = losses(tmp_path / "once")[0], whole[1][0]
+    assert float(first["loss"]) > float(by_chance["loss"])
 
 
 def test_the_seed_shapes_the_result(

@@ -11,21 +11,50 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.rivals.detector import Description, load, read_description, save
+from benchmarks.rivals.detector import KINDS, Description, load, read_description, save
 from benchmarks.rivals.torchvision_detectors import build
 from stages.backbones.weights import Weights
 from stages.errors import InputError
 from stages.stopwatch import Stopwatch
 
 ABOUT = Description("torchvision-faster", ("cat", "dog", "never"), 64, 100, 32, "float32")
+OTHERS = {
+    "torchvision-faster": ABOUT,
+    "ssd": dataclasses.replace(ABOUT, paper="ssd", longest=64, finest_stride=16),
+    "retinanet": dataclasses.replace(ABOUT, paper="retinanet", finest_stride=8),
+}
+PARTS = {
+    "torchvision-faster": ["resize", "convolutions", "RPN", "RoI heads", "pasting"],
+    "ssd": ["resize", "convolutions", "heads", "NMS"],
+    "retinanet": ["resize", "convolutions", "heads", "NMS"],
+}
+
+
+def network(about: Description) -> Any:
+    """Its weights by chance; of RetinaNet's, whose first scores are all of a hundredth, some are higher."""
+    torch.manual_seed(0)
+    sides = (about.shorter, about.longest, about.finest_stride)
+    model = build(KINDS[about.paper], Weights(None, "random"), len(about.classes), *sides)
+    if about.paper == "retinanet":
+        torch.nn.init.normal_(model.head.classification_head.cls_logits.bias, std=3.0)
+    return model
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def any_saved(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Description]:
+    """A detector's folder, of each kind, and its description."""
+    folder, about = tmp_path_factory.mktemp("saved") / "model", OTHERS[request.param]
+    save(folder, about, network(about).state_dict())
+    return folder, about
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector's folder; its weights by chance."""
+    """Faster R-CNN's folder."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    torch.manual_seed(0)
-    save(folder, ABOUT, build(Weights(None, "random"), 3, 64, 100).state_dict())
+    save(folder, ABOUT, network(ABOUT).state_dict())
     return folder
 
 
@@ -41,16 +70,18 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_it_is_what_was_saved(saved: Path) -> None:
-    torch.manual_seed(0)
-    network = build(Weights(None, "random"), 3, 64, 100).eval()
+def test_it_is_what_was_saved(any_saved: tuple[Path, Description]) -> None:
+    saved, about = any_saved
+    torchvisions = network(about).eval()
     images = photographs()
     detector = load(saved, "cpu")
     found = detector(images)
     # torchvision's own call, an image at a time: together it pads them to one size.
     for image, ours in zip(images, found, strict=True):
         with torch.inference_mode():
-            [theirs] = network([image / 255])
+            [theirs] = torchvisions([image / 255])
+        if about.paper == "retinanet":
+            theirs = objects_alone(theirs)
         assert equal(ours, theirs)
         assert equal(detector([image / 255])[0], ours)
         assert ours["boxes"].shape == (len(ours["scores"]), 4)
@@ -62,20 +93,27 @@ def test_it_is_what_was_saved(saved: Path) -> None:
     assert detector.classes == ABOUT.classes
 
 
-def test_parts_are_timed(saved: Path) -> None:
+def objects_alone(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what RetinaNet calls background: a column of its own that nothing teaches here."""
+    assert 0 in found["labels"]
+    return {key: values[found["labels"] > 0] for key, values in found.items()}
+
+
+def test_parts_are_timed(any_saved: tuple[Path, Description]) -> None:
+    saved, about = any_saved
     detector = load(saved, "cpu")
     detector.watch = watch = Stopwatch()
     detector(photographs())
-    assert list(watch.seconds) == ["resize", "convolutions", "RPN", "RoI heads", "pasting"]
+    assert list(watch.seconds) == PARTS[about.paper]
 
 
-def test_bfloat16_is_near(saved: Path, tmp_path: Path) -> None:
-    about = dataclasses.replace(ABOUT, dtype="bfloat16")
+def test_bfloat16_is_near(any_saved: tuple[Path, Description], tmp_path: Path) -> None:
+    saved, about = any_saved
+    about = dataclasses.replace(about, dtype="bfloat16")
     save(tmp_path, about, torch.load(saved / "weights.pt", weights_only=True))
     detector, image = load(tmp_path, "cpu"), photographs()[0]
-    assert detector.network.rpn.head.conv[0][0].weight.is_contiguous(
-        memory_format=torch.channels_last
-    )
+    convolutions = [p for p in detector.parameters() if p.ndim == 4]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in convolutions)
     [found], [plain] = detector([image]), load(saved, "cpu")([image])
     assert found["boxes"].dtype == found["scores"].dtype == torch.float32
     best = float(plain["scores"][0])
@@ -99,6 +137,7 @@ def change(folder: Path, **changes: Any) -> Path:
         ({"shorter": 0}, "a side"),
         ({"longest": "long"}, "longest: "),
         ({"finest_stride": 7}, "finest_stride: "),
+        ({"paper": "ssd"}, "SSD's image is no square"),
         ({"dtype": "float8"}, "dtype: "),
         ({"more": 1}, "more"),
     ],
@@ -113,8 +152,9 @@ def test_a_description_that_is_none_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_description_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert read_description(change(tmp_path)) == ABOUT
+@pytest.mark.parametrize("paper", OTHERS)
+def test_a_description_is_read_as_it_was_written(paper: str, tmp_path: Path) -> None:
+    assert read_description(change(tmp_path, **dataclasses.asdict(OTHERS[paper]))) == OTHERS[paper]
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path, saved: Path) -> None:

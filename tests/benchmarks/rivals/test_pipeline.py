@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from benchmarks.command import command
 from benchmarks.detectors import find_runs
-from benchmarks.rivals.detector import load
+from benchmarks.rivals.config import TITLES
+from benchmarks.rivals.detector import load, read_description
 from stages.data.images import image_tensor
 from stages.errors import InputError
 from stages.evaluation.detections_io import load_detections
@@ -99,7 +101,7 @@ def test_the_harness_times_and_draws_it(runs: Path, metrics: dict[str, Any]) -> 
     assert row["run"] == row["paper"] == "torchvision-faster"
     assert row["map"] == pytest.approx(metrics["result"]["voc07_map"], abs=1e-3)
     parts = {name.removeprefix("part: ") for name in row if name.startswith("part: ")}
-    assert parts == {"decode", "resize", "convolutions", "RPN", "RoI heads"}
+    assert parts == {"decode", "resize", "convolutions", "RPN", "RoI heads", "pasting"}
     assert row["seconds_without_proposals"] == row["seconds"]  # it has none that are made before
     assert (runs / "report" / "speed_map.png").stat().st_size > 1000
 
@@ -114,13 +116,51 @@ def test_it_detects_in_a_photograph(runs: Path, capsys: pytest.CaptureFixture[st
     assert picture.stat().st_size > 1000
 
 
+def test_masks_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--data.shapes.train", "2", "--data.shapes.test", "1", "--sgd.iterations", "1"]
+    command(options(tmp_path, "--kind", "mask", *few))
+    folder = tmp_path / "shapes-micro-mobilenet_v2" / "torchvision-mask"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert [row["stage"] for row in metrics["stages"]] == STAGES
+    assert metrics["result"]["masks"]["coco"]["AP"] is not None
+    assert "\nmasks: mAP" in (folder / "summary.txt").read_text()
+    rows = json.loads((folder / "detections.json").read_text())
+    assert rows
+    assert all(row["segmentation"]["size"] == [96, 128] for row in rows)
+    (run,) = find_runs(tmp_path)
+    assert run.name == run.metrics["paper"] == "torchvision-mask"
+    assert run.detector("cpu").network.roi_heads.has_mask()
+    capsys.readouterr()
+    command(options(tmp_path, "--kind", "mask", *few))
+    assert "-- " not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "side"), [("ssd", [96, 96]), ("retinanet", [96, 1000])])
+def test_one_stage_too(kind: str, side: list[int], tmp_path: Path) -> None:
+    few = ["--data.shapes.train", "2", "--data.shapes.test", "1", "--sgd.iterations", "1"]
+    command(options(tmp_path, "--kind", kind, *few))
+    folder = tmp_path / "shapes-micro-mobilenet_v2" / kind
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["paper"] == kind
+    assert [row["stage"] for row in metrics["stages"]] == STAGES
+    assert metrics["result"]["images"] == 1
+    assert f"{TITLES[kind]}: mAP" in (folder / "summary.txt").read_text()  # type: ignore[index]
+    about = read_description(folder / "model" / "model.json")
+    assert [about.shorter, about.longest] == side
+    [found] = load(folder / "model", "cpu")([torch.zeros(3, 40, 60, dtype=torch.uint8)])
+    assert found["boxes"].shape[1] == 4
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--backbone", "tiny"], r"^BACKBONE=tiny: .* mobilenet_v2 only$"),
         (["--shorter", "0"], "--shorter 0: takes 1 or more"),
         (["--images", "0"], "--images 0: takes 1 or more"),
+        (["--square", "0"], "--square 0: takes 1 or more"),
         (["--finest-stride", "5"], "finest-stride"),
+        (["--kind", "ssd", "--finest-stride", "8"], "--finest-stride 8: of SSD it is 16"),
+        (["--kind", "yolo"], "kind"),
         (["--sgd.rate", "1"], "unknown option --sgd.rate"),
     ],
 )

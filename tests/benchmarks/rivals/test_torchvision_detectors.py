@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import mobilenet_backbone
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from benchmarks.rivals.config import Stride
+from benchmarks.rivals.config import Kind, Stride
 from benchmarks.rivals.torchvision_detectors import NEW, build, to_float
 from benchmarks.rivals.train import losses_of
 from stages.backbones.networks import classifier
@@ -21,12 +21,13 @@ from stages.backbones.weights import Weights, build_backbone
 
 RANDOM = Weights(None, "random")
 SHORTER, LONGEST, CLASSES = 64, 100, 3
+KINDS: tuple[Kind, ...] = ("faster", "ssd", "retinanet")  # Mask R-CNN's trunk is Faster's
 
 
 @pytest.fixture(scope="module")
 def ours() -> FasterRCNN:
     torch.manual_seed(0)
-    return build(RANDOM, CLASSES, SHORTER, LONGEST)
+    return build("faster", RANDOM, CLASSES, SHORTER, LONGEST, 32)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_multiplies_in_bfloat16_under_autocast(ours: FasterRCNN) -> None:
 
 @pytest.mark.parametrize("finest, strides", [(32, [32, 32, 64]), (8, [8, 16, 32, 32, 64])])
 def test_strides_of_the_pyramid(finest: Stride, strides: list[int]) -> None:
-    model = build(RANDOM, CLASSES, SHORTER, LONGEST, finest).eval()
+    model = build("faster", RANDOM, CLASSES, SHORTER, LONGEST, finest).eval()
     with torch.inference_mode():
         maps = model.backbone(torch.zeros(1, 3, 128, 192))
         [found] = model([torch.rand(3, 64, 96)])
@@ -132,15 +133,23 @@ def test_strides_of_the_pyramid(finest: Stride, strides: list[int]) -> None:
     assert found["boxes"].shape[1] == 4
 
 
-def learning(model: FasterRCNN) -> set[int]:
+def learning(model: nn.Module) -> set[int]:
     """The blocks of the trunk that learn; everything new does."""
     named = dict(model.named_parameters())
     assert all(parameter.requires_grad for name, parameter in named.items() if name.startswith(NEW))
-    trunk = {name: parameter for name, parameter in named.items() if not name.startswith(NEW)}
-    return {int(name.split(".")[2]) for name, parameter in trunk.items() if parameter.requires_grad}
+    trunk = [name for name in named if not name.startswith(NEW) and named[name].requires_grad]
+    # SSD has it in two parts, the cut within block 14.
+    at = {"body": 0, "features.0": 0, "features.1": 14}
+    return {
+        start + int(name.removeprefix(f"backbone.{part}.").split(".")[0])
+        for name in trunk
+        for part, start in at.items()
+        if name.startswith(f"backbone.{part}.")
+    }
 
 
-def test_weights_are_put_in_and_the_early_stages_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_are_put_in_and_the_early_stages_kept(kind: Kind, tmp_path: Path) -> None:
     network = classifier("mobilenet_v2")
     # Batch norm that does something.
     network.features[0][1].running_mean.fill_(0.25)
@@ -148,18 +157,33 @@ def test_weights_are_put_in_and_the_early_stages_kept(tmp_path: Path) -> None:
     cut = build_backbone("mobilenet_v2", Weights(tmp_path / "torchvisions.pth", "a"))
     torch.save(cut.state_dict(), tmp_path / "ours.pt")
     for name in ("torchvisions.pth", "ours.pt"):
-        model = build(Weights(tmp_path / name, name), CLASSES, SHORTER, LONGEST)
+        model = build(kind, Weights(tmp_path / name, name), CLASSES, SHORTER, SHORTER, 16)
         assert learning(model) == set(range(7, 19))
-        body = model.backbone.body.state_dict()
+        state = model.backbone.state_dict()
         for key, value in network.features.state_dict().items():
             if not key.endswith("num_batches_tracked"):
-                assert torch.equal(body[key], value), key
-        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
-    assert learning(build(Weights(tmp_path / name, name), 1, 64, 64, trainable_layers=0)) == set()
+                assert torch.equal(state[place(kind, key)], value), key
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    still = build(kind, Weights(tmp_path / name, name), 1, 64, 64, 16, trainable_layers=0)
+    assert learning(still) == set()
 
 
-def test_random_weights_learn_everywhere(ours: FasterRCNN) -> None:
-    assert learning(ours) == set(range(19))
+def place(kind: Kind, key: str) -> str:
+    """Where in the detector's backbone a parameter of the trunk is."""
+    block, _, rest = key.partition(".")
+    if kind != "ssd":
+        return f"body.{key}"
+    if int(block) < 14:
+        return f"features.0.{key}"
+    if int(block) > 14:
+        return f"features.1.{int(block) - 14}.{rest}"
+    _, layer, rest = rest.split(".", 2)
+    return f"features.0.14.{rest}" if layer == "0" else f"features.1.0.{layer}.{rest}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_weights_learn_everywhere(kind: Kind) -> None:
+    assert learning(build(kind, RANDOM, 1, 64, 64, 16)) == set(range(19))
 
 
 def test_to_float() -> None:
