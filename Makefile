@@ -17,7 +17,7 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn spp fast faster mask rival ablations bench speed peers detect test lint lock clean
+.PHONY: all help rcnn spp fast faster mask rival yolov3 ablations bench speed peers detect test lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn spp fast faster mask bench  ## every paper on the default data, then the benchmark
@@ -38,6 +38,9 @@ fast: $(VENV)  ## train and evaluate Fast R-CNN
 
 rival: $(VENV)  ## torchvision's own on the same data: ARGS="--kind faster|mask|ssd|retinanet"
 	@$(IN) -m benchmarks rival $(OPTIONS)
+
+yolov3: $(VENV)  ## YOLOv3, our own, on the same data: a rival
+	@$(IN) -m benchmarks yolov3 $(OPTIONS)
 
 faster: $(VENV)  ## train and evaluate Faster R-CNN
 	@$(IN) -m faster_rcnn $(OPTIONS)

@@ -41,6 +41,11 @@ def command(arguments: Sequence[str]) -> None:
 
         rival(arguments[1:])
         return
+    if arguments[:1] == ["yolov3"]:
+        from benchmarks.rivals.yolov3.command import yolov3
+
+        yolov3(arguments[1:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="auto")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rivals import detector as torchvision
+from benchmarks.rivals.yolov3 import detector as yolov3
 from fast_rcnn import detector as fast
 from faster_rcnn import detector as faster
 from mask_rcnn import detector as mask
@@ -28,6 +29,7 @@ LOADERS: dict[str, Callable[[Path, str], Any]] = {
     "faster": faster.load,
     "mask": mask.load,
     **dict.fromkeys(torchvision.PAPERS.values(), torchvision.load),
+    "yolov3": yolov3.load,
 }
 
 
