@@ -1,4 +1,4 @@
-"""`make bench`: time every finished detector again, by part; a tidy CSV and the plot."""
+"""`make bench`: time every finished detector again, by part; a tidy CSV, figures and a page."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from benchmarks.detect import detect
 from benchmarks.detectors import Run, find_runs
 from benchmarks.memory import features_memory, mining_memory
 from benchmarks.peers import peers
-from benchmarks.plot import plot_speed_against_map
 from benchmarks.rates import feature_rate, search_speedup
+from benchmarks.report.comparison import compare
+from benchmarks.report.table import PART, row_of
+from benchmarks.report.write import write_report
 from benchmarks.speed import speed
 from benchmarks.timing import time_run
 from stages.backbones.config import Name
 from stages.data.records import Dataset
 from stages.device import choose_device
+from stages.errors import InputError
 from stages.machine import cores, machine
 from stages.store import Store
 
 
 def command(arguments: Sequence[str]) -> None:
-    """Find, time, tabulate, plot. Writes `<runs>/report/benchmark.csv` and `speed_map.{png,svg}`."""
+    """Find, time, tabulate, plot. Writes `<runs>/report/benchmark.csv`, `write_report`'s figures and page."""
     if arguments[:1] == ["detect"]:
         detect(arguments[1:])
         return
@@ -64,15 +67,23 @@ def command(arguments: Sequence[str]) -> None:
     store = Store(options.runs / "store", device, cores())
     report = options.runs / "report"
     report.mkdir(parents=True, exist_ok=True)
-    rows = []
-    # A detector taken as it is, measured on nothing, has no place in the table.
-    runs = [run for run in find_runs(options.runs) if "result" in run.metrics]
-    for run in runs:
+    runs, rows, here = [], [], machine(device)
+    for run in find_runs(options.runs):
+        if "result" not in run.metrics:
+            continue  # a detector taken as it is, measured on nothing, has no place in the table
         print(f"-- timing {run.folder}", file=sys.stderr, flush=True)
-        rows.append(_row(run, store, device, options.images, report))
+        try:
+            rows.append(row_of(run, _time(run, store, device, options.images, report), here))
+        except InputError as error:  # its data set is gone, say: the others are timed all the same
+            print(f"-- left out: {error.line}", file=sys.stderr, flush=True)
+            continue
+        runs.append(run)
+    if not runs:
+        raise InputError(f"{options.runs}: no finished run that can be timed")
     table = pd.DataFrame(rows)
     table.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
-    plot_speed_against_map(table, report / "speed_map")
+    print("-- figures and page", file=sys.stderr, flush=True)
+    page = write_report(compare(runs, table, store), report)
     print(_text(table))
     if options.rates or options.memory:
         data = runs[0].data(store)
@@ -85,34 +96,13 @@ def command(arguments: Sequence[str]) -> None:
             )
     if options.memory:
         print(_memory(data, device, report))
-    print(f"{report / 'benchmark.csv'}\n{report / 'speed_map.png'}")
+    print(f"{report / 'benchmark.csv'}\n{page}")
 
 
-def _row(run: Run, store: Store, device: str, images: int, report: Path) -> dict[str, Any]:
+def _time(run: Run, store: Store, device: str, images: int, report: Path) -> dict[str, Any]:
     test = run.data(store).test
     paths = [record.path for record in test[:: max(1, len(test) // images)][:images]]
-    metrics, result = run.metrics, run.metrics["result"]
-    here = machine(device)
-    low, high = result["voc07_interval"]
-    return {
-        "run": run.name,
-        "paper": metrics["paper"],
-        "data": metrics["data"],
-        "preset": metrics["preset"],
-        "backbone": metrics["backbone"],
-        "map": result["voc07_map"],
-        "map_low": low,
-        "map_high": high,
-        "map_area": result["area_map"],
-        "coco_ap": result["coco"]["AP"],
-        "test_images": result["images"],
-        **time_run(run, paths, device, report / ".meter"),
-        "train_seconds": metrics["train_seconds"],
-        "train_disk_mib": metrics["train_disk_mib"],
-        "device": here["device"],
-        "torch": here["versions"]["torch"],
-        "commit": here["commit"],
-    }
+    return time_run(run, paths, device, report / ".meter")
 
 
 def _rates(data: Dataset, networks: Sequence[Name], device: str, report: Path) -> pd.DataFrame:
@@ -145,9 +135,9 @@ def _text(table: pd.DataFrame) -> str:
     lines = []
     for row in table.to_dict("records"):
         parts = [
-            f"{name.removeprefix('part: ')} {1000 * value:.0f}"
+            f"{name.removeprefix(PART)} {1000 * value:.0f}"
             for name, value in row.items()
-            if str(name).startswith("part: ") and value == value
+            if str(name).startswith(PART) and value == value
         ]
         lines.append(
             f"{row['data']} {row['run']} ({row['backbone']}): "
@@ -156,6 +146,7 @@ def _text(table: pd.DataFrame) -> str:
             f"[quartiles {row['seconds_q1']:.3f}, {row['seconds_q3']:.3f}], "
             f"{row['seconds_without_proposals']:.3f} s without proposals; "
             f"in ms: {', '.join(parts)}; "
+            f"{row['images_per_second']:.2f} images a second, {row['best_batch']} at once; "
             f"trained in {row['train_seconds']:.0f} s, {row['train_disk_mib']:.0f} MiB on disk; "
             f"peak {row['peak_memory_mib']} MiB"
         )

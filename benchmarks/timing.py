@@ -1,25 +1,37 @@
-"""Photograph to boxes, timed by part on this machine."""
+"""Photograph to boxes, timed by part on this machine; and how many at once are quickest."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import psutil
 import torch
+from torch import Tensor
 
 from benchmarks.detectors import Run
+from benchmarks.rivals.detector import Detector
 from stages.data.decode import decode
+from stages.device import autocast
 from stages.meter import Meter
-from stages.stopwatch import Stopwatch
+from stages.stopwatch import OFF, Stopwatch
+
+# The papers that go image by image; the others' networks take several as one batch.
+ONE_BY_ONE = ("rcnn", "spp", "fast")
+BATCHES = (1, 2, 4, 8)
+ENOUGH = 5.0  # seconds to time a size for
+GAIN = 1.02  # below which a larger batch is no faster
 
 
 def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dict[str, Any]:
     """Detect in each image by itself, from its file to boxes in this process's memory.
 
-    The first image is detected in once before, uncounted.
+    The first image is detected in once before, uncounted. On a GPU the parts are timed in a
+    detection of their own, since each waits for the one before.
 
     Args:
         paths: image files.
@@ -27,19 +39,21 @@ def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dic
 
     Returns:
         medians over the images, in seconds: `seconds` in all with quartiles, and `part: <name>`;
-        `seconds_without_proposals`; `peak_memory_mib` of the process, the harness included.
+        `seconds_without_proposals`; `peak_memory_mib` of the process, the harness included, and
+        `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for a detector that
+        takes one at a time).
     """
     rows: list[dict[str, float]] = []
+    scratch.unlink(missing_ok=True)  # of one that failed: the meter would go on from it
     with Meter(scratch, beat=0.1) as meter:
         detector = run.detector(device)
         for path in [paths[0], *paths]:
-            detector.watch = watch = Stopwatch(device)
-            started = time.perf_counter()
-            with watch("decode"):
-                image = torch.from_numpy(decode(path)).permute(2, 0, 1)
-            found = detector([image])[0]
-            found["boxes"].cpu()
-            rows.append({"seconds": time.perf_counter() - started, **watch.seconds})
+            watch = Stopwatch(device)
+            seconds = _seconds(detector, path, watch)
+            if device != "cpu":
+                seconds = _seconds(detector, path, OFF)
+            rows.append({"seconds": seconds, **watch.seconds})
+        detector.watch = OFF
     scratch.unlink(missing_ok=True)
     rows = rows[1:]
     times = [row["seconds"] for row in rows]
@@ -48,6 +62,10 @@ def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dic
     parts = {
         f"part: {part}": median(row[part] for row in rows) for part in rows[0] if part != "seconds"
     }
+    rates = {1: 1 / median(times)}
+    if run.metrics["paper"] not in ONE_BY_ONE:
+        rates = rates_by_batch(_together(detector, device), paths, device)
+    best = max(rates, key=lambda size: rates[size])
     return {
         "images_timed": len(rows),
         "seconds": median(times),
@@ -55,6 +73,97 @@ def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dic
         "seconds_q3": high,
         "seconds_without_proposals": median(without),
         **parts,
+        "images_per_second": rates[best],
+        "best_batch": best,
         "peak_memory_mib": round(meter.peak_memory / 2**20),
         "peak_cuda_mib": round(meter.peak_cuda / 2**20),
     }
+
+
+def rates_by_batch(
+    detect: Callable[[list[Tensor]], Any],
+    paths: Sequence[Path],
+    device: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[int, float]:
+    """Images a second, their decoding included, with so many at once.
+
+    Every size sees the same eight images (fewer are repeated), after one batch uncounted; a slow
+    detector only as many of them as start within `ENOUGH` seconds. Sizes grow until memory ends or
+    images a second no longer do.
+
+    Args:
+        detect: images [3, H, W] uint8 to detections, in memory when it returns.
+        clock: seconds.
+
+    Returns:
+        by batch size, those that were tried; the last may be the one that was no faster.
+    """
+    images = list(islice(cycle(paths), BATCHES[-1]))
+    rates: dict[int, float] = {}
+    for size in BATCHES:
+        batches = [images[i : i + size] for i in range(0, len(images), size)]
+        if rates and not _has_room(device):
+            break
+        try:
+            detect(_decoded(batches[0]))
+            started, seen = clock(), 0
+            for batch in batches:
+                detect(_decoded(batch))
+                seen += len(batch)
+                if clock() - started > ENOUGH:
+                    break
+            rates[size] = seen / (clock() - started)
+        except (RuntimeError, MemoryError) as error:
+            if not rates or not _is_of_memory(error):
+                raise
+            break
+        if rates[size] < GAIN * max([rate for n, rate in rates.items() if n < size], default=0.0):
+            break
+    if device != "cpu":
+        torch.cuda.empty_cache()
+    return rates
+
+
+def _seconds(detector: Any, path: Path, watch: Stopwatch) -> float:
+    detector.watch = watch
+    started = time.perf_counter()
+    with watch("decode"):
+        image = torch.from_numpy(decode(path)).permute(2, 0, 1)
+    detector([image])[0]["boxes"].cpu()
+    return time.perf_counter() - started
+
+
+def _decoded(paths: Sequence[Path]) -> list[Tensor]:
+    return [torch.from_numpy(decode(path)).permute(2, 0, 1) for path in paths]
+
+
+def _together(detector: Any, device: str) -> Callable[[list[Tensor]], Any]:
+    """Detects in all images at once: ours are called so; torchvision's is, under its wrapping."""
+
+    @torch.inference_mode()
+    def torchvision(images: list[Tensor]) -> list[dict[str, Tensor]]:
+        with autocast(device, detector.dtype):
+            found: list[dict[str, Tensor]] = detector.network(
+                [image.to(device).float() / 255 for image in images]
+            )
+        return found
+
+    call = torchvision if isinstance(detector, Detector) else detector
+
+    def detect(images: list[Tensor]) -> None:
+        for found in call(images):
+            found["boxes"].cpu()
+
+    return detect
+
+
+def _has_room(device: str) -> bool:
+    """Whether twice the images fit: a CPU's system does not refuse memory, it ends the process."""
+    return device != "cpu" or psutil.virtual_memory().available > psutil.Process().memory_info().rss
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "can't allocate memory" in str(error)  # a CPU's
+    )

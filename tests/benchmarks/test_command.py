@@ -30,6 +30,10 @@ def test_a_finished_run_is_timed_by_part_and_drawn(runs: Path) -> None:
     assert row["images_timed"] == 2
     for suffix in ("png", "svg"):
         assert (runs / "report" / f"speed_map.{suffix}").stat().st_size > 1000
+    assert row["images_per_second"] == pytest.approx(1 / row["seconds"], rel=0.01)
+    assert row["best_batch"] == 1
+    page = (runs / "report" / "index.html").read_text()
+    assert "make rcnn PRESET=micro" in page
 
 
 def test_train_time_is_the_sum_of_the_manifests(runs: Path) -> None:

@@ -1,0 +1,89 @@
+"""What the figures show, hand-worked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.published import published
+from benchmarks.report.comparison import Comparison
+from benchmarks.report.figures import mistakes, parts, precision_recall, published_speed, recall
+from benchmarks.report.figures.canvas import spelled
+from stages.evaluation.voc_ap import FALSE, IGNORED, TRUE, ClassMatches
+from tests.benchmarks.report.conftest import RECALL
+
+
+def matches_of(outcome: list[int], positives: list[int]) -> ClassMatches:
+    n = len(outcome)
+    return ClassMatches(
+        np.linspace(1, 0, n), np.zeros(n, np.int64), np.array(outcome, np.int8), np.array(positives)
+    )
+
+
+def test_precision_and_recall_of_one_class() -> None:
+    outcome = [TRUE, FALSE, IGNORED, TRUE, FALSE]
+    of_recall, precision = precision_recall.curve(matches_of(outcome, [3, 1]))
+    assert of_recall.tolist() == [25, 25, 50, 50]
+    assert precision.tolist() == pytest.approx([100, 50, 200 / 3, 50])
+
+
+def test_a_class_without_objects_has_no_curve() -> None:
+    of_recall, precision = precision_recall.curve(matches_of([FALSE], [0]))
+    assert len(of_recall) == len(precision) == 0
+    both = [matches_of([FALSE], [0]), matches_of([], [2])]
+    assert precision_recall.classes_shown(both) == [2]
+
+
+def test_recall_is_at_what_was_found() -> None:
+    assert recall.points_of(RECALL) == ((300.0, 60.0, 30.0), (500.0, 70.0, 40.0))
+
+
+def test_detectors_of_the_same_proposals_share_a_curve(compared: list[Comparison]) -> None:
+    (curve,) = recall.curves(compared[0].entries)
+    assert curve.label == "R-CNN; Fast R-CNN, short"
+    assert recall.curves(compared[1].entries) == []
+
+
+def test_parts_and_the_rest_are_the_whole() -> None:
+    table = pd.DataFrame(
+        {
+            "seconds": [2.0, 1.0],
+            "part: head": [1.0, 1.1],
+            "part: something new": [np.nan, 0.0],
+            "part: proposals": [0.5, np.nan],
+            "part: unused": [np.nan, np.nan],
+        }
+    )
+    seconds = parts.seconds_by_part(table)
+    assert list(seconds) == ["proposals", "head", "something new", "the rest"]
+    assert seconds.to_numpy().tolist() == [[0.5, 1.0, 0.0, 0.5], [0.0, 1.1, 0.0, 0.0]]
+    assert parts.shares(table).iloc[0].tolist() == [25, 50, 0, 25]
+
+
+def test_mistakes_are_of_as_many_as_there_are_objects(compared: list[Comparison]) -> None:
+    rcnn, fast = (mistakes.shares(entry) for entry in compared[0].entries)
+    assert sum(rcnn.values()) == pytest.approx(100)
+    assert rcnn[0] == 100
+    # Fast finds every object of the second class and half of the first's; the other half lies on
+    # the second class's object.
+    assert fast[0] == pytest.approx(75)
+    assert sum(fast.values()) == pytest.approx(100)
+
+
+def test_the_papers_panels_mix_nothing() -> None:
+    panels = published_speed.panels_of(published())
+    assert len(panels) >= 3
+    for _, rows in panels:
+        assert len(rows[["test", "metric", "device"]].drop_duplicates()) == 1
+        assert rows.seconds.notna().all() and len(rows) > 1
+
+
+def test_durations_in_words() -> None:
+    assert [spelled(s) for s in (0.0351, 2.345, 119, 600, 9000)] == [
+        "35.1 ms",
+        "2.35 s",
+        "119 s",
+        "10 min",
+        "2.5 h",
+    ]

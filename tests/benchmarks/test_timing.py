@@ -1,0 +1,77 @@
+"""Images a second by batch size, against a clock that only moves when told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.timing import rates_by_batch
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{n}.png" for n in range(3)]
+    for path in paths:
+        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(path)
+    return paths
+
+
+class Fake:
+    """A detector of `start` seconds a call and `each` an image; `most` images fit in memory."""
+
+    def __init__(self, start: float, each: float, most: int = 99) -> None:
+        self.start, self.each, self.most = start, each, most
+        self.now = 0.0
+        self.sizes: list[int] = []
+
+    def __call__(self, images: list[Tensor]) -> None:
+        assert all(image.shape == (3, 4, 6) and image.dtype == torch.uint8 for image in images)
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.sizes.append(len(images))
+        self.now += self.start + self.each * len(images)
+
+    def rates(self, paths: list[Path]) -> dict[int, float]:
+        return rates_by_batch(self, paths, "cpu", clock=lambda: self.now)
+
+
+@pytest.fixture(autouse=True)
+def _room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.timing._has_room", lambda device: True)
+
+
+def test_every_size_sees_eight_images_and_one_batch_before(photos: list[Path]) -> None:
+    fake = Fake(0.2, 0.1)
+    assert fake.rates(photos) == pytest.approx({1: 1 / 0.3, 2: 2 / 0.4, 4: 4 / 0.6, 8: 8 / 1.0})
+    assert fake.sizes == [1] * 9 + [2] * 5 + [4] * 3 + [8] * 2
+
+
+def test_it_ends_where_more_at_once_is_no_faster(photos: list[Path]) -> None:
+    assert Fake(0.0, 0.1).rates(photos) == pytest.approx({1: 10, 2: 10})
+
+
+def test_it_ends_where_memory_does(photos: list[Path]) -> None:
+    assert set(Fake(0.2, 0.1, most=2).rates(photos)) == {1, 2}
+    with pytest.raises(torch.OutOfMemoryError):
+        Fake(0.2, 0.1, most=0).rates(photos)
+
+
+def test_a_slow_detector_is_timed_on_fewer(photos: list[Path]) -> None:
+    fake = Fake(0.0, 3.0)
+    assert fake.rates(photos) == pytest.approx({1: 1 / 3, 2: 1 / 3})
+    assert fake.sizes == [1] * 3 + [2] * 2
+
+
+def test_any_other_error_is_an_error(photos: list[Path]) -> None:
+    def broken(images: list[Tensor]) -> None:
+        raise ValueError("broken")
+
+    call: Callable[[list[Tensor]], None] = broken
+    with pytest.raises(ValueError, match="broken"):
+        rates_by_batch(call, photos, "cpu")
