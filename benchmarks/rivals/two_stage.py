@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import _mobilenet_extractor
@@ -62,6 +62,9 @@ def build_two_stage(
     give_float32(model.backbone, model.rpn.head, model.roi_heads.box_predictor)
     if masks:
         give_float32(model.roi_heads.mask_predictor)
+        # torchvision's rule for ReLUs starts logits of 20 over MobileNet's large maps, and training
+        # diverged within 50 steps; this is Detectron's start.
+        nn.init.normal_(model.roi_heads.mask_predictor.mask_fcn_logits.weight, std=0.001)
     return model
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +17,7 @@ import numpy as np
 
 from stages.data.coco_file import CocoFile, CocoImage, read_coco
 from stages.data.files import IMAGE_SUFFIXES, Names, folders_below, stamp, stamps
-from stages.data.objects import Sieve
+from stages.data.objects import Named, Sieve
 from stages.data.records import Record
 from stages.data.splits import choose_splits
 from stages.errors import InputError
@@ -139,7 +138,7 @@ class COCOFolder:
         label_of = {number: i + 1 for i, number in enumerate(self._categories)}
         places = _Places(self.root, split, self._splits)
         sieve = Sieve(file.path, self._train_path.name)
-        records, flat = [], 0
+        records, flat, partly = [], Named(), Named()
         for image in file.images:
             numbers = image.categories.tolist()
             labels = np.array([label_of.get(number, 0) for number in numbers], np.int64)
@@ -147,7 +146,12 @@ class COCOFolder:
             keep = sieve.keep(names, labels, image.boxes)
             kept = [image.segmentations[i] for i in keep]
             outlines = tuple(outline for outline in kept if outline is not None)
-            flat += sum(outline == () for outline in outlines)
+            for i in keep:
+                if image.segmentations[i] == ():
+                    flat.add(f"annotation {image.annotations[i]!r} of {image.file_name!r}")
+            if 0 < len(outlines) < len(keep):
+                bare = next(i for i in keep if image.segmentations[i] is None)
+                partly.add(f"{image.file_name!r} (annotation {image.annotations[bare]!r})")
             records.append(
                 Record(
                     image_id=image.image_id,
@@ -162,8 +166,8 @@ class COCOFolder:
                 )
             )
         sieve.report()
-        if flat:
-            print(f"{file.path}: {flat} outlines of less than three points", file=sys.stderr)
+        flat.report(f"{file.path}: outlines of less than three points, so empty masks")
+        partly.report(f"{file.path}: images some of whose objects have no mask, so none is used")
         return records
 
 

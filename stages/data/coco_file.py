@@ -34,6 +34,7 @@ class CocoImage:
         image_id: the file's own.
         file_name: where it is, below a folder that the file does not tell.
         width, height: in pixels.
+        annotations: N, the file's own ids of the objects.
         categories: int64 [N], the file's own ids.
         boxes: float32 [N, 4] xyxy, cut to the image.
         iscrowd: bool [N].
@@ -44,6 +45,7 @@ class CocoImage:
     file_name: str
     width: int
     height: int
+    annotations: tuple[int | str, ...]
     categories: np.ndarray
     boxes: np.ndarray
     iscrowd: np.ndarray
@@ -85,24 +87,31 @@ def read_coco(path: Path) -> CocoFile:
         sizes[number], names[number] = _image(path, f"image {number!r}", entry)
     if not sizes:
         raise InputError(f"{path}: lists no image")
-    objects: dict[int | str, list[_Object]] = {number: [] for number in sizes}
+    objects: dict[int | str, list[tuple[int | str, *_Object]]] = {number: [] for number in sizes}
     for number, entry in _entries(path, data, "annotations"):
         try:
             image_id = entry.get("image_id")
             if not isinstance(image_id, int | str) or image_id not in sizes:
                 raise ValueError(f"there is no image {shown(image_id)}")
-            objects[image_id].append(_object(entry, categories, *sizes[image_id]))
         except ValueError as error:
             raise InputError(f"{path}: annotation {number!r}: {error}") from None
+        try:
+            objects[image_id].append((number, *_object(entry, categories, *sizes[image_id])))
+        except ValueError as error:
+            what = f"annotation {number!r} of {names[image_id]!r}"
+            raise InputError(f"{path}: {what}: {error}") from None
     images = [
         CocoImage(
             number,
             names[number],
             *sizes[number],
-            categories=np.array([category for category, _, _, _ in of_image], np.int64),
-            boxes=cut(np.array([box for _, box, _, _ in of_image]).reshape(-1, 4), *sizes[number]),
-            iscrowd=np.array([crowd for _, _, crowd, _ in of_image], bool),
-            segmentations=tuple(outline for _, _, _, outline in of_image),
+            annotations=tuple(annotation for annotation, _, _, _, _ in of_image),
+            categories=np.array([category for _, category, _, _, _ in of_image], np.int64),
+            boxes=cut(
+                np.array([box for _, _, box, _, _ in of_image]).reshape(-1, 4), *sizes[number]
+            ),
+            iscrowd=np.array([crowd for _, _, _, crowd, _ in of_image], bool),
+            segmentations=tuple(outline for _, _, _, _, outline in of_image),
         )
         for number, of_image in objects.items()
     ]

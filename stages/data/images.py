@@ -53,8 +53,9 @@ def masks_of(record: Record) -> Tensor:
             f"{record.mask_path}: not readable as an image: {one_line(error)}"
         ) from None
     if indices.shape != (record.height, record.width):
+        size = "x".join(map(str, indices.shape[1::-1] + indices.shape[2:]))
         raise InputError(
-            f"{record.mask_path}: shape {indices.shape}, not {(record.height, record.width)}"
+            f"{record.mask_path}: {size} pixels, but {record.path.name} has {record.width}x{record.height}"
         )
     return torch.from_numpy(indices[None] == record.mask_ids[:, None, None])
 

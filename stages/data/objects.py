@@ -1,4 +1,4 @@
-"""What every layout does with the objects it reads: boxes cut to their image, misfits dropped and counted.
+"""What every layout does with the objects it reads: boxes cut, misfits dropped and counted, oddities named.
 
 N objects in an image.
 """
@@ -58,3 +58,26 @@ class Sieve:
                 f"{self.split}: dropped {count} objects of class {name!r}, not in {self.train}",
                 file=sys.stderr,
             )
+
+
+class Named:
+    """Counts what is odd about a split's objects or images and is kept, and names the first few."""
+
+    def __init__(self, most: int = 3) -> None:
+        self._most = most
+        self._first: list[str] = []
+        self._count = 0
+
+    def add(self, name: str) -> None:
+        self._count += 1
+        if len(self._first) < self._most:
+            self._first.append(name)
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def report(self, what: str) -> None:
+        """Say it on stderr, in one line, if there is any."""
+        if self._count:
+            more = ", .." if self._count > len(self._first) else ""
+            print(f"{what}: {self._count}: {', '.join(self._first)}{more}", file=sys.stderr)

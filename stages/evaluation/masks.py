@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as coco  # type: ignore[import-untyped]
 
 from stages.data.images import masks_of
+from stages.data.objects import Named
 from stages.data.records import Record
 from stages.evaluation.detections_io import Detections
 from stages.evaluation.run_lengths import Rle
@@ -23,22 +24,43 @@ TrueMasks: TypeAlias = Mapping[str | int, Sequence[Rle]]
 def true_masks(records: Sequence[Record]) -> dict[str | int, list[Rle]]:
     """The objects' masks, some perhaps empty. A record without objects need not have any.
 
-    Read one record at a time and kept as run lengths: a whole split's fit in memory.
+    Read one record at a time and kept as run lengths: a whole split's fit in memory. Those that
+    no detection can match are named on stderr: they are empty, or lie beside their own box.
 
     Raises:
         InputError: as `masks_of`.
     """
-    return {record.image_id: _encoded(record) if len(record.labels) else [] for record in records}
+    masks: dict[str | int, list[Rle]] = {}
+    empty, beside = Named(), Named()
+    for record in records:
+        of_image = _encoded(record) if len(record.labels) else []
+        for i, mask in enumerate(of_image):
+            name = f"object {i + 1} of {record.path}"
+            if not coco.area(mask):
+                empty.add(name)
+            elif not _meet(coco.toBbox(mask), record.boxes[i]):
+                beside.add(name)
+        masks[record.image_id] = of_image
+    empty.report("masks to be found that are empty")
+    beside.report("masks to be found that lie outside their object's box")
+    return masks
 
 
 def are_of_masks(records: Sequence[Record], detections: Detections) -> bool:
     """Whether there are masks to compare: every detection has one, and every object.
 
-    False without any detection: nothing says whether they would have had masks.
+    False without any detection: nothing says whether they would have had masks. Where only the
+    objects' are missing, that is said on stderr.
     """
     carried = ["segmentation" in found for found in detections.values() if len(found["scores"])]
-    known = all(record.has_masks or not len(record.labels) for record in records)
-    return known and len(carried) > 0 and all(carried)
+    bare = Named()
+    for record in records:
+        if len(record.labels) and not record.has_masks:
+            bare.add(str(record.path))
+    if not carried or not all(carried):
+        return False
+    bare.report("masks are not evaluated, since images have objects without")
+    return not bare
 
 
 def overlaps_of_masks(masks: Sequence[Rle], true: Sequence[Rle]) -> np.ndarray:
@@ -47,6 +69,13 @@ def overlaps_of_masks(masks: Sequence[Rle], true: Sequence[Rle]) -> np.ndarray:
         return np.zeros((len(masks), len(true)))
     result: np.ndarray = coco.iou(list(masks), list(true), [0] * len(true))
     return result
+
+
+def _meet(found: np.ndarray, box: np.ndarray) -> bool:
+    """Whether a mask's extent, x y width height, and a box, x1 y1 x2 y2, have a part in common."""
+    x, y, width, height = found
+    x1, y1, x2, y2 = box
+    return bool(x < x2 and x1 < x + width and y < y2 and y1 < y + height)
 
 
 def _encoded(record: Record) -> list[Rle]:

@@ -158,7 +158,7 @@ def test_a_mask_of_another_size_than_its_image_is_named(toy_of: Make, tmp_path: 
     mask = data.train[0].path.with_name("mask.png")
     Image.new("L", (48, 60)).save(mask)
     record = replace(data.train[0], mask_path=mask, mask_ids=np.array([1]))
-    with pytest.raises(InputError, match=r"mask\.png: shape") as caught:
+    with pytest.raises(InputError, match=r"mask\.png: ") as caught:
         trained(tmp_path / "run", replace(data, train=[record]))
     assert "\n" not in caught.value.line
 

@@ -119,16 +119,35 @@ def test_crowds_are_kept(made: Path, train: Path, change: Change) -> None:
     assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == [2, 3, 20, 30]
 
 
-def test_without_outlines_there_are_no_masks(made: Path, train: Path, change: Change) -> None:
+def test_without_outlines_there_are_no_masks(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
     for none in (None, []):
         change(train, lambda data, none=none: data["annotations"][1].update(segmentation=none))
         record = opened(made).train[0]
         assert not record.has_masks
         with pytest.raises(InputError, match=r"one\.jpg: has no masks"):
             masks_of(record)
+    capsys.readouterr()
     change(train, lambda data: data["annotations"][1].pop("segmentation"))
     assert not opened(made).train[0].has_masks
+    assert capsys.readouterr().err == (
+        f"{train}: images some of whose objects have no mask, so none is used: 1: "
+        "'one.jpg' (annotation 101)\n"
+    )
     assert opened(made).test[0].has_masks
+
+
+def test_images_without_any_outline_are_no_oddity(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bare(data: Any) -> None:
+        for thing in data["annotations"]:
+            thing.pop("segmentation", None)
+
+    change(train, bare)
+    assert not opened(made).train[0].has_masks
+    assert capsys.readouterr().err == ""
 
 
 def test_an_outline_of_two_points_is_an_empty_mask(
@@ -137,7 +156,10 @@ def test_an_outline_of_two_points_is_an_empty_mask(
     change(train, lambda data: data["annotations"][1].update(segmentation=[[1, 1, 5, 5]]))
     masks = masks_of(opened(made).train[0])
     assert masks.any(dim=2).any(dim=1).tolist() == [True, False]
-    assert "1 outlines of less than three points" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said == (
+        f"{train}: outlines of less than three points, so empty masks: 1: annotation 101 of 'one.jpg'\n"
+    )
 
 
 def test_boxes_are_cut_to_the_image_and_dropped_without_area(
@@ -366,7 +388,7 @@ NAN, INF = float("nan"), float("inf")
         ("categories", "id", 5, "two categories have the id 5"),
         ("categories", "id", "cat", "category 'cat': the id is not a number"),
         ("categories", "id", 10**30, "categories[0] has no id"),
-        ("categories", "id", 18, "annotation 100: there is no category 17"),
+        ("categories", "id", 18, "annotation 100 of 'one.jpg': there is no category 17"),
         ("categories", "name", None, "category 17: its name is None"),
         ("categories", "name", " ", "category 17: its name is ' '"),
         ("annotations", "id", None, "annotations[0] has no id"),
@@ -375,12 +397,17 @@ NAN, INF = float("nan"), float("inf")
         ("annotations", "image_id", None, "annotation 100: there is no image None"),
         ("annotations", "image_id", [1], "annotation 100: there is no image [1]"),
         ("annotations", "image_id", "1", "annotation 100: there is no image '1'"),
-        ("annotations", "category_id", 99, "annotation 100: there is no category 99"),
-        ("annotations", "category_id", None, "annotation 100: there is no category None"),
-        ("annotations", "category_id", {}, "annotation 100: there is no category {}"),
-        ("annotations", "iscrowd", 2, "annotation 100: iscrowd is 2"),
-        ("annotations", "iscrowd", "0", "annotation 100: iscrowd is '0'"),
-        ("annotations", "bbox", None, "annotation 100: bbox None is not four numbers"),
+        ("annotations", "category_id", 99, "annotation 100 of 'one.jpg': there is no category 99"),
+        (
+            "annotations",
+            "category_id",
+            None,
+            "annotation 100 of 'one.jpg': there is no category None",
+        ),
+        ("annotations", "category_id", {}, "annotation 100 of 'one.jpg': there is no category {}"),
+        ("annotations", "iscrowd", 2, "annotation 100 of 'one.jpg': iscrowd is 2"),
+        ("annotations", "iscrowd", "0", "annotation 100 of 'one.jpg': iscrowd is '0'"),
+        ("annotations", "bbox", None, "annotation 100 of 'one.jpg': bbox None is not four numbers"),
         ("annotations", "bbox", [1, 2, 3], "bbox [1, 2, 3] is not four numbers"),
         ("annotations", "bbox", [0] * 10_000, "is not four numbers"),
         ("annotations", "bbox", [1, 2, 3, "4"], "is not four numbers"),
@@ -388,30 +415,35 @@ NAN, INF = float("nan"), float("inf")
         ("annotations", "bbox", [1, 2, INF, 3], "is not four numbers"),
         ("annotations", "bbox", [1, 2, 10**400, 3], "is not four numbers"),
         ("annotations", "bbox", {"x": 1}, "is not four numbers"),
-        ("annotations", "segmentation", "x", "annotation 100: segmentation 'x' is neither"),
+        (
+            "annotations",
+            "segmentation",
+            "x",
+            "annotation 100 of 'one.jpg': segmentation 'x' is neither",
+        ),
         (
             "annotations",
             "segmentation",
             [[1, 2, 3, 4, 5]],
-            "annotation 100: a polygon of 5 numbers",
+            "annotation 100 of 'one.jpg': a polygon of 5 numbers",
         ),
         (
             "annotations",
             "segmentation",
             [[1, 2, 3, 4, 5, NAN]],
-            "annotation 100: a polygon's point",
+            "annotation 100 of 'one.jpg': a polygon's point",
         ),
         (
             "annotations",
             "segmentation",
             {"size": [48, 40], "counts": [1920]},
-            "annotation 100: run lengths of size [48, 40] (H, W), but its image has [40, 48]",
+            "annotation 100 of 'one.jpg': run lengths of size [48, 40] (H, W), but its image has [40, 48]",
         ),
         (
             "annotations",
             "segmentation",
             {"size": [40, 48], "counts": [0, 9999999]},
-            "annotation 100: run lengths of 9999999 pixels",
+            "annotation 100 of 'one.jpg': run lengths of 9999999 pixels",
         ),
     ],
 )

@@ -60,6 +60,33 @@ def test_masks_of_outlines_and_of_files(tmp_path, record, masked, filled):
         true_masks([record("d", boxes)])
 
 
+def test_masks_that_nothing_can_match_are_named(record, masked, filled, capsys):
+    boxes = [[3, 1, 6, 9], [3, 1, 6, 9], [3, 1, 6, 9], [0, 0, 2, 2]]
+    drawn = [filled([3, 1, 6, 9]), filled([6, 1, 8, 9]), filled([5, 8, 9, 9]), filled([0, 0, 0, 0])]
+    made = masked(record("a", boxes), drawn)
+    true_masks([made])
+    assert capsys.readouterr().err == (
+        f"masks to be found that are empty: 1: object 4 of {made.path}\n"
+        f"masks to be found that lie outside their object's box: 1: object 2 of {made.path}\n"
+    )
+    true_masks([masked(record("b", boxes[:1]), drawn[:1])])
+    assert capsys.readouterr().err == ""
+
+
+def test_where_objects_masks_are_missing_it_is_said(record, detected, masked, filled, capsys):
+    box = [[0, 0, 9, 9]]
+    records = [record(name, box) for name in "abcde"]
+    records[1] = masked(records[1], [filled(box[0])])
+    plain = detected(box, [0.5])
+    assert not are_of_masks(records, {"a": plain})
+    assert capsys.readouterr().err == ""
+    assert not are_of_masks(records, {"a": {**plain, "segmentation": np.array([filled(box[0])])}})
+    first = ", ".join(str(records[i].path) for i in (0, 2, 3))
+    assert capsys.readouterr().err == (
+        f"masks are not evaluated, since images have objects without: 4: {first}, ..\n"
+    )
+
+
 def test_masks_are_compared_only_where_all_are_known(record, detected, masked, filled):
     box = [[0, 0, 9, 9]]
     known, unknown, nothing = masked(record("a", box), [filled(box[0])]), record("a", box), []
