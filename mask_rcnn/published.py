@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torchvision.models import detection as zoo
 
-from mask_rcnn.config import Config
+from mask_rcnn.config import PRESETS, PUBLISHED, Config
 from mask_rcnn.detector import load, save
 from mask_rcnn.rle import encode
 from mask_rcnn.torchvision_weights import coco_classes, convert, describe
@@ -21,7 +22,7 @@ from stages.device import DType
 from stages.errors import InputError
 from stages.evaluation.stage import evaluate_detections
 from stages.report import metrics_of, result_line, stage_rows, stage_table
-from stages.run import Options, RunFolder, store_of
+from stages.run import Options, RunFolder, resolve_dtypes, store_of
 from stages.store import Artifact, Job, stage
 
 USUAL_SCORE = 0.5  # below which torchvision's own examples show nothing
@@ -43,8 +44,10 @@ def take_published(options: Options, config: Config) -> str:
     others is left out. Returns the summary.
 
     Raises:
-        InputError: the download failed, or the data has no class of COCO's.
+        InputError: the download failed, the data has no class of COCO's, or what the published detector
+            fixes is given otherwise.
     """
+    _check(config, resolve_dtypes(PRESETS[options.preset], options.device))
     store = store_of(options)
     masks = config.network.mask.branch != "none"
     measured = config.data.name != "shapes"
@@ -74,6 +77,25 @@ def take_published(options: Options, config: Config) -> str:
     usual = dict.fromkeys(classes, USUAL_SCORE)
     folder.write({**metrics, "classes": classes, "usual_scores": usual}, "\n".join(lines), files)
     return folder.summary()
+
+
+def _check(config: Config, preset: Config) -> None:
+    """Raises InputError for an option that would be ignored."""
+    mask = dataclasses.replace(preset.network.mask, branch=config.network.mask.branch)
+    detection = dataclasses.replace(preset.detection, dtype=config.detection.dtype)
+    chosen = dataclasses.replace(
+        preset,
+        data=config.data,
+        backbone=config.backbone,
+        network=dataclasses.replace(preset.network, mask=mask),
+        detection=detection,
+    )
+    for field in dataclasses.fields(config):
+        if getattr(config, field.name) != getattr(chosen, field.name):
+            raise InputError(
+                f"WEIGHTS={PUBLISHED}: is trained already, so no --{field.name}.. applies "
+                "but --network.mask.branch and --detection.dtype"
+            )
 
 
 @stage(version=1)

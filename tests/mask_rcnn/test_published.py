@@ -176,6 +176,21 @@ def test_data_without_a_common_class_is_refused(
     assert "\n" not in caught.value.line
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--detection.mask-threshold", "0.3"),
+        ("--network.fc", "8"),
+        ("--train.train.sgd.iterations", "7"),
+        ("--difficult",),
+    ],
+)
+def test_what_is_fixed_cannot_be_chosen(tmp_path: Path, hub: Path, option: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"is trained already, so no --\w+\.\. applies") as caught:
+        command([*options(tmp_path), *WEIGHTS, *option])
+    assert option[0].partition(".")[0] + ".." in str(caught.value)
+
+
 def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
