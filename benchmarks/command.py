@@ -81,9 +81,11 @@ def command(arguments: Sequence[str]) -> None:
     if not runs:
         raise InputError(f"{options.runs}: no finished run that can be timed")
     table = pd.DataFrame(rows)
-    table.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
+    comparisons = compare(runs, table, store)
+    tidy = pd.concat([comparison.table for comparison in comparisons], ignore_index=True)
+    tidy.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
     print("-- figures and page", file=sys.stderr, flush=True)
-    page = write_report(compare(runs, table, store), report)
+    page = write_report(comparisons, report)
     print(_text(table))
     if options.rates or options.memory:
         data = runs[0].data(store)

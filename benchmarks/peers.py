@@ -37,6 +37,7 @@ from mask_rcnn.config import PoolConfig
 from mask_rcnn.detector import ready as ready_mask
 from mask_rcnn.network import MaskRCNN
 from mask_rcnn.network import build_untrained as build_mask
+from mask_rcnn.pyramid import stages_of
 from stages.backbones.config import Name
 from stages.data.shapes import ShapesConfig, draw_scene
 from stages.device import DType, autocast, choose_device, choose_dtype
@@ -165,7 +166,10 @@ def _spread(model: FasterRCNN) -> None:
 def mask_rcnn(name: Name, shorter: int, longest: int) -> MaskRCNN:
     """The paper's network over a pyramid with random weights, as torchvision takes anchors and RoIs."""
     config = MaskConfig()
-    anchors = dataclasses.replace(config.rpn.anchors, centre=0.0, as_torchvision=True)
+    # `tiny` has no map at stride 32: a smaller pyramid, and as many sizes of anchors.
+    maps = len(stages_of(name, config.network.pyramid.finest)) + 1
+    sizes = config.rpn.anchors.sizes[:maps]
+    anchors = dataclasses.replace(config.rpn.anchors, sizes=sizes, centre=0.0, as_torchvision=True)
     model = build_mask(
         random_backbone(name),
         CLASSES,

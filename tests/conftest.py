@@ -16,11 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from stages.data.records import Record
 from stages.proposals.cache import Proposals, write_proposals
 from stages.store import Artifact
+
+# No test is timed: on a machine that is busy an example may take as long as it likes.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 WIDTH, HEIGHT = 60, 48
 Box = Sequence[float]

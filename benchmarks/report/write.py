@@ -24,6 +24,7 @@ from benchmarks.report.figures import (
     times,
 )
 from benchmarks.report.figures.canvas import spelled
+from benchmarks.report.machines import elsewhere
 from benchmarks.report.page import Picture, Section, page
 from stages.writing import replacing
 
@@ -38,7 +39,9 @@ ABOUT = (
 
 
 def write_report(comparisons: Sequence[Comparison], folder: Path) -> Path:
-    """Write `speed_map`, `published` and each data set's figures in `<slug>/`, PNG and SVG; `index.html`.
+    """Write `speed_map`, `published`, `machines`, each data set's figures in `<slug>/`; and `index.html`.
+
+    Figures are PNG and SVG. `machines` is of other machines' tables, where there are any.
 
     Args:
         folder: exists.
@@ -51,6 +54,10 @@ def write_report(comparisons: Sequence[Comparison], folder: Path) -> Path:
     numbers = published()
     published_speed.draw(numbers, folder / "published")
     sections = [_section(comparison, folder / comparison.slug) for comparison in comparisons]
+    others = elsewhere()
+    if len(others):
+        plot_speed_against_map(others, folder / "machines")
+        sections.append(_machines(others, folder / "machines.png"))
     sections.append(_published(numbers, folder / "published.png"))
     here = table.iloc[0]
     machine = f"{here.device}; PyTorch {here.torch}; commit {here.commit}."
@@ -143,6 +150,15 @@ def _differences(advice: Advice) -> tuple[str, pd.DataFrame]:
         for label, d in sorted(advice.differences.items(), key=lambda item: -item[1].difference)
     ]
     return f"mAP beside the most accurate, {advice.best}.", pd.DataFrame(rows)
+
+
+def _machines(table: pd.DataFrame, picture: Path) -> Section:
+    says = "Accuracy against speed there: a panel for each data set and machine."
+    tables = [
+        (f"{title}: {device}.", _readable(rows))
+        for (title, device), rows in table.groupby(["title", "device"], sort=True)
+    ]
+    return Section("Measured elsewhere", (), tables, [Picture(picture, says)])
 
 
 def _published(numbers: pd.DataFrame, picture: Path) -> Section:

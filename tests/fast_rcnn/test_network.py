@@ -165,7 +165,7 @@ def test_of_any_shape(height: int, width: int) -> None:
     assert_scores_as_slow(MODEL, blocks(height, width), boxes)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(*[st.floats(0, 99, width=32)] * 2, *[st.floats(0.5, 100, width=32)] * 2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fast_rcnn.predictor import Predictor
@@ -44,7 +44,6 @@ def test_no_roi() -> None:
     assert offsets.shape == (0, 3, 4)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_folded_it_says_what_it_learnt_in_the_boxes_own_terms(seed: int, classes: int) -> None:
     torch.manual_seed(seed)
@@ -61,7 +60,6 @@ def test_folded_it_says_what_it_learnt_in_the_boxes_own_terms(seed: int, classes
     assert torch.equal(same, scores)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_unfolded_it_learns_on_where_it_was(seed: int, classes: int) -> None:
     torch.manual_seed(seed)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -239,7 +239,6 @@ def slow_iou(a: Box, b: Box) -> float:
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
-@settings(deadline=None)
 @given(Boxes, Boxes, st.data())
 def test_any_image(
     proposed: list[tuple[int, ...]], objects: list[tuple[int, ...]], data: st.DataObject

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -39,7 +39,6 @@ def product(both: nn.Sequential) -> np.ndarray:
 # One layer -----------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(Size, Size, st.integers(0, 1000), st.data())
 def test_it_is_the_best_of_its_rank(
     inputs: int, outputs: int, seed: int, data: st.DataObject
@@ -55,7 +54,6 @@ def test_it_is_the_best_of_its_rank(
     assert np.linalg.norm(weight - found) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-@settings(deadline=None)
 @given(Size, Size, st.integers(0, 1000))
 def test_of_full_rank_it_is_the_layer(inputs: int, outputs: int, seed: int) -> None:
     layer = layer_of(inputs, outputs, seed)

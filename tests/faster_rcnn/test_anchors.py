@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -137,7 +137,6 @@ def test_torchvisions_whole_grid_where_nothing_is_rounded() -> None:
     assert torch.equal(ours, expected)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([4, 8, 16]))
 def test_torchvisions_grid_around_our_base(h: int, w: int, stride: int) -> None:
     bases = [base_anchors((20.0, 41.0), (0.5, 1.0, 2.0)), base_anchors((77.0,), (0.7,))]

@@ -103,7 +103,7 @@ def corners(boxes: list[tuple[int, ...]]) -> list[list[float]]:
     return [[float(x), float(y), float(x + w), float(y + h)] for x, y, w, h in boxes]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(Boxes, Objects, st.booleans(), st.sampled_from([(0.7, 0.3), (0.5, 0.5), (0.5, 0.1)]))
 def test_as_the_papers_sentences(
     anchors: list[tuple[int, ...]],
@@ -280,7 +280,6 @@ def test_the_numbers_are_the_configurations(anchors: int, fraction: float) -> No
     assert counted(labels_of(2, 400), config) == (min(2, most), anchors - min(2, most))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([-1, 0, 1]), min_size=12, max_size=12), min_size=1),
     st.integers(1, 14),

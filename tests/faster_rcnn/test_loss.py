@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -146,7 +146,6 @@ def test_lambda_is_each_scales_own() -> None:
         assert values(loss(config)) == values(loss(replace(config, box_weight=own)))
 
 
-@settings(deadline=None)
 @given(st.floats(-50, 50), st.sampled_from(EVERY))
 def test_one_offset_wrong_by_any_amount(error: float, config: RPNLossConfig) -> None:
     offsets = torch.zeros(1, 1, 4, dtype=torch.float64)
@@ -167,7 +166,6 @@ def test_one_offset_wrong_by_any_amount(error: float, config: RPNLossConfig) -> 
     assert losses["rpn_boxes"].item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(st.floats(-30, 30), st.booleans())
 def test_one_score(score: float, is_object: bool) -> None:
     losses = rpn_loss(

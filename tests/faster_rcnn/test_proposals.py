@@ -140,7 +140,7 @@ def assert_as_slow(
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 3),
@@ -399,7 +399,6 @@ def crowd(seed: int, count: int, maps: int) -> tuple[Tensor, Tensor, list[Tensor
     return scores[:, order], torch.zeros(1, count, 4), split
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(4, 250),
@@ -466,7 +465,6 @@ def test_what_is_given_is_not_changed() -> None:
         assert torch.equal(now, then)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(LINES))
 def test_an_image_of_a_batch_gets_what_it_gets_alone(seed: int, nms_iou: float) -> None:
     scores, offsets, anchors = drawn_case(seed, 3, [25, 9])

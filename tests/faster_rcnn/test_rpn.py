@@ -339,7 +339,7 @@ def test_no_more_learn_than_are_drawn() -> None:
 # Folding -------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_folded_it_says_what_it_learnt_in_the_boxes_own_terms(seed: int) -> None:
     rpn = rpn_of().double()

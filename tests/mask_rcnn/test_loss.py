@@ -135,7 +135,7 @@ Corner = st.tuples(st.floats(-6, 14, width=32), st.floats(-6, 10, width=32))
 Sides = st.tuples(st.floats(0.25, 20, width=32), st.floats(0.25, 16, width=32))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), Corner, Sides, st.integers(1, 5))
 def test_targets_of_any_roi(
     seed: int, corner: tuple[float, float], sides: tuple[float, float], side: int

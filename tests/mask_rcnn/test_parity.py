@@ -506,7 +506,7 @@ def test_frames_of_any_shape() -> None:
 Side = st.integers(60, 1000)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(Side, Side, st.integers(100, 1000), st.integers(100, 1500))
 def test_images_of_any_size(height: int, width: int, shorter: int, longest: int) -> None:
     nothing = torch.empty(1, height, width, device="meta")

@@ -81,7 +81,7 @@ Corner = st.floats(-12, 26, width=32)
 Side = st.floats(0, 40, width=32)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), Corner, Corner, Side, Side, st.integers(1, 9))
 def test_any_box(seed: int, x: float, y: float, wide: float, high: float, side: int) -> None:
     masks = random_masks(1, side, seed)
@@ -163,7 +163,7 @@ def test_rounded_as_torchvision(side: int, threshold: float) -> None:
     assert found.any()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.floats(-12, 27, width=32),

@@ -111,7 +111,7 @@ def test_as_defined(side: int, points: int, half_pixel: bool) -> None:
     assert (pooled[-OUTSIDE:] == 0).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.tuples(Corner, Corner),
     st.tuples(st.floats(0, 50, width=32), st.floats(0, 50, width=32)),
@@ -202,7 +202,7 @@ def ramp(height: int = 20, width: int = 24) -> Tensor:
 Inside = st.floats(4, 40, width=32)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(Inside, Inside, st.floats(0, 32, width=32), st.floats(0, 32, width=32), st.integers(0, 3))
 def test_a_ramp_comes_out_as_it_is(
     x: float, y: float, wide: float, high: float, points: int
@@ -224,7 +224,7 @@ def test_roi_pool_moves_a_ramp() -> None:
     assert (pooled[0, 0] - aligned[0, 0]).abs().min() > 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.tuples(st.floats(8, 30, width=32), st.floats(8, 30, width=32)),
     st.tuples(st.floats(0.5, 20, width=32), st.floats(0.5, 20, width=32)),

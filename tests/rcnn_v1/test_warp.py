@@ -47,7 +47,7 @@ def crop(image: Tensor, box: list[float], side: int, context: float = 0.0) -> Te
 # Against the loop ----------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.floats(-10, 20),
     st.floats(-10, 20),
@@ -165,7 +165,7 @@ def test_no_window_gives_no_crop() -> None:
     assert crop_windows(noise(8, 8), torch.zeros(0, 4), 16, PAPER).shape == (0, 3, 16, 16)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.floats(0, 55), st.floats(0, 40), st.floats(0.5, 60), st.floats(0.5, 48)),
     st.sampled_from([0.0, PAPER, 0.25]),

@@ -90,13 +90,13 @@ def test_what_was_read_stays_in_memory_as_far_as_there_is_room(
     one = 6 * 8 * 128 * 2  # bytes of a map at the larger scale
     cache = MapCache(made.maps, toy.train, keep=2 * 3 * one)  # three of them
     read: list[slice] = []
-    plain = module._Scale._read
+    plain = module._Scale._cells
 
-    def counting(self: Any, path: Path, name: str, which: slice) -> np.ndarray:
+    def counting(self: Any, path: Path, which: slice) -> np.ndarray:
         read.append(which)
-        return plain(self, path, name, which)
+        return plain(self, path, which)
 
-    monkeypatch.setattr(module._Scale, "_read", counting)
+    monkeypatch.setattr(module._Scale, "_cells", counting)
     for image in range(5):
         cache.rows(1, image, 0, 2)
     read.clear()

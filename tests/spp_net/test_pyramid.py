@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.ops
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -74,7 +74,6 @@ Window = st.tuples(st.integers(0, 1), Column, Row, Column, Row).map(
 Levels = st.sampled_from([PAPER, (1, 2, 3, 6), (4, 2, 1), (5, 4, 2), (7, 3, 2, 1), (1,)])
 
 
-@settings(deadline=None)
 @given(st.lists(Window, min_size=1, max_size=5), Levels)
 def test_any_windows_as_loops_do(windows: list[list[int]], levels: tuple[int, ...]) -> None:
     maps = make_maps()

@@ -110,7 +110,7 @@ def test_by_hand() -> None:
     }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 1), Corner, Corner, Corner, Corner), min_size=1, max_size=6),
     st.integers(1, 7),
@@ -120,7 +120,7 @@ def test_any_roi(corners: list[tuple[float, ...]], side: int) -> None:
     assert_as_slow(make_maps(), torch.tensor(corners, dtype=torch.float32), side)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 4), *[st.floats(0, 64, width=32)] * 4)
 def test_any_small_map(height: int, width: int, x1: float, y1: float, x2: float, y2: float) -> None:
     rois = torch.tensor([[0, x1, y1, x2, y2], [1, 0, 0, 16.0 * width, 16.0 * height]])

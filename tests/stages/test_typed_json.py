@@ -66,7 +66,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert hash(found) == hash(VALUE)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.builds(
         Outer,

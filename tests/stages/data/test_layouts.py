@@ -113,7 +113,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scene=_scenes())
 def test_boxes_come_back_from_coco(scratch: Path, scene: Any) -> None:
     (width, height), boxes, classes = scene
@@ -137,7 +137,7 @@ def test_boxes_come_back_from_coco(scratch: Path, scene: Any) -> None:
     assert np.abs(record.boxes - boxes).max() < 1e-6 * max(width, height)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scene=_scenes(), outlines=st.booleans())
 def test_boxes_come_back_from_yolo(scratch: Path, scene: Any, outlines: bool) -> None:
     size, boxes, classes = scene

@@ -32,7 +32,7 @@ def plain_overlaps(masks, true):
     return result
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MASKS, MASKS)
 def test_overlaps_are_those_of_the_pixels(masks, true):
     overlaps = overlaps_of_masks(encoded(masks), encoded(true))

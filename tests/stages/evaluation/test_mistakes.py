@@ -252,7 +252,7 @@ def test_as_one_by_one(scene, ties, alike):
 
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from([0.0, 0.3]), st.booleans())
 # `scene` only hands a function over, the same for each example.
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_kinds_partition_the_top_and_agree_with_voc(scene, seed, ties, difficult, grouped):
     made = confused(scene(seed, n_images=6, ties=ties, difficult=difficult))
     found = find_mistakes(made.records, made.detections, 3, [{1, 2}] if grouped else [])

@@ -340,7 +340,7 @@ def test_area_is_near_cocos_ap50_where_objects_crowd(scene, difficult):
 # Properties ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(FLAGS, st.integers(0, 10))
 def test_ap_is_a_fraction_and_a_late_false_positive_never_helps(found, missed):
     n_positives = int(found.sum()) + missed
@@ -352,7 +352,7 @@ def test_ap_is_a_fraction_and_a_late_false_positive_never_helps(found, missed):
         assert ap(later, n_positives) == ap(found, n_positives)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(FLAGS, st.data())
 def test_a_false_positive_anywhere_never_helps(found, data):
     if found.sum() == 0:
