@@ -17,7 +17,7 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn spp fast faster mask rival yolov3 ablations bench speed peers detect test lint lock clean
+.PHONY: all help rcnn spp fast faster mask rival yolov3 ablations bench speed peers detect compare notebooks test lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn spp fast faster mask bench  ## every paper on the default data, then the benchmark
@@ -58,7 +58,7 @@ ablations: $(VENV)  ## a paper's ablation table, ours beside its own: PAPER=rcnn
 	@test -n "$(FOLDER_$(PAPER))" || { echo "error: PAPER=$(PAPER): takes rcnn, spp, fast, faster or mask" >&2; exit 2; }
 	@$(IN) -m $(FOLDER_$(PAPER)) ablations $(OPTIONS)
 
-bench: $(VENV)  ## time every finished detector again and plot speed against mAP
+bench: $(VENV)  ## time every finished detector again; plots, tables, advice in runs/report/index.html
 	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
 speed: $(VENV)  ## the papers' networks, untrained: seconds, speed-ups, the arithmetic's, the papers'
@@ -67,9 +67,16 @@ speed: $(VENV)  ## the papers' networks, untrained: seconds, speed-ups, the arit
 peers: $(VENV)  ## ours against torchvision's, the same network, detection and training: PAPER=faster|mask
 	@$(IN) -m benchmarks peers $(if $(PAPER),--paper "$(PAPER)") --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
-detect: $(VENV)  ## a finished detector on photographs: MODEL=rcnn|spp|fast|faster|mask IMAGE=photo.jpg
-	@test -n "$(MODEL)" -a -n "$(IMAGE)" || { echo "error: MODEL= and IMAGE= say which" >&2; exit 2; }
-	@$(IN) -m benchmarks detect $(IMAGE) --model "$(MODEL)" --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
+# IMAGE reaches the command through its environment, where make puts what it was called with:
+# blanks and quotes in names stay, and a glob is Python's to expand.
+detect: $(VENV)  ## a finished detector on photographs: IMAGE=file|folder|'*.jpg' MODEL=rcnn|spp|fast|faster|mask OUT=folder
+	@$(IN) -m benchmarks detect --model "$(MODEL)" $(if $(OUT),--out "$(OUT)") --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS) -- "$$IMAGE"
+
+compare: $(VENV)  ## every paper's newest detector on photographs, side by side: IMAGE=file|folder|'*.jpg' OUT=folder
+	@$(IN) -m benchmarks compare $(if $(OUT),--out "$(OUT)") --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS) -- "$$IMAGE"
+
+notebooks: $(VENV)  ## the notebooks executed in place, on the runs that `make` leaves; ARGS="rcnn": one of them
+	@$(IN) -m notebooks --runs "$(RUNS)" --preset "$(PRESET)" $(ARGS)
 
 test: $(VENV)  ## all tests
 	$(IN) -m pytest -q -n 2 tests

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.compare_photos import compare_photos
 from benchmarks.detect import detect
 from benchmarks.detectors import Run, find_runs
 from benchmarks.memory import features_memory, mining_memory
@@ -32,6 +33,9 @@ def command(arguments: Sequence[str]) -> None:
     """Find, time, tabulate, plot. Writes `<runs>/report/benchmark.csv`, `write_report`'s figures and page."""
     if arguments[:1] == ["detect"]:
         detect(arguments[1:])
+        return
+    if arguments[:1] == ["compare"]:
+        compare_photos(arguments[1:])
         return
     if arguments[:1] == ["speed"]:
         speed(arguments[1:])

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pycocotools import mask as coco  # type: ignore[import-untyped]
 
 from benchmarks.report.comparison import Comparison, Entry
+from benchmarks.shown import panel
 from stages.data.decode import image_of
 from stages.data.records import Record
 from stages.evaluation.run_lengths import detected_masks
-from stages.pictures import draw_boxes, tint
 from stages.sheet import Panel, in_rows, sheet
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 IMAGES = 4
 COLUMNS = 3
@@ -38,7 +34,8 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     paths = []
     for number, record in enumerate(spread(comparison.data.test), 1):
         pixels, classes = image_of(record), comparison.data.classes
-        panels = [_panel(pixels, "objects", record.boxes, record.labels, classes)]
+        objects = f"objects: {len(record.boxes)}"
+        panels = [panel(pixels, objects, record.boxes, record.labels, classes)]
         panels += [_detections(pixels, record, entry, classes) for entry in comparison.entries]
         path = folder / f"image-{number}.png"
         sheet(path, str(record.image_id), in_rows(panels, COLUMNS))
@@ -68,26 +65,13 @@ def shown(entry: Entry, record: Record) -> np.ndarray:
 
 def _detections(pixels: np.ndarray, record: Record, entry: Entry, classes: Sequence[str]) -> Panel:
     rows = shown(entry, record)
+    caption = f"{entry.label}: {len(rows)}"
     if not len(rows):
-        return _panel(pixels, entry.label, np.zeros((0, 4)), np.zeros(0, np.int64), classes)
+        return panel(pixels, caption, np.zeros((0, 4)), np.zeros(0, np.int64), classes)
     found = entry.detections[record.image_id]
     boxes, labels, scores = (found[key][rows] for key in ("boxes", "labels", "scores"))
+    masks = None
     if "segmentation" in found:
         of_image = detected_masks(record.image_id, found, (record.height, record.width))
-        masks = np.array([coco.decode(of_image[row]) for row in rows[::-1]], bool)
-        pixels = tint(pixels, masks, labels[::-1])
-    return _panel(pixels, entry.label, boxes, labels, classes, scores)
-
-
-def _panel(
-    pixels: np.ndarray,
-    name: str,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    scores: np.ndarray | None = None,
-) -> Panel:
-    def draw(axes: Axes) -> None:
-        draw_boxes(axes, boxes, labels, classes, scores)
-
-    return Panel.of(pixels, f"{name}: {len(boxes)}", draw)
+        masks = np.array([coco.decode(of_image[row]) for row in rows], bool)
+    return panel(pixels, caption, boxes, labels, classes, scores, masks)

@@ -158,6 +158,7 @@ def test_one_stage_too(kind: str, side: list[int], tmp_path: Path) -> None:
         (["--shorter", "0"], "--shorter 0: takes 1 or more"),
         (["--images", "0"], "--images 0: takes 1 or more"),
         (["--square", "0"], "--square 0: takes 1 or more"),
+        (["--clip-norm", "0"], "--clip-norm 0.0: takes more than 0"),
         (["--finest-stride", "5"], "finest-stride"),
         (["--kind", "ssd", "--finest-stride", "8"], "--finest-stride 8: of SSD it is 16"),
         (["--kind", "yolo"], "kind"),
