@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from benchmarks.rivals.config import Kind, Stride
 from benchmarks.rivals.torchvision_detectors import Network, build, find
-from stages.backbones.weights import Weights, fill, load_state
+from fast_rcnn.detector import LARGEST
+from stages.backbones.weights import Weights, load_built
 from stages.device import DType, autocast, choose_dtype
 from stages.errors import InputError
 from stages.stopwatch import OFF, Stopwatch
@@ -31,6 +32,7 @@ MASK: Paper = "torchvision-mask"
 SSD: Paper = "ssd"
 RETINANET: Paper = "retinanet"
 PAPERS: dict[Kind, Paper] = {"faster": FASTER, "mask": MASK, "ssd": SSD, "retinanet": RETINANET}
+WHAT = "a finished detector of torchvision's"
 KINDS = {paper: kind for kind, paper in PAPERS.items()}
 
 
@@ -101,15 +103,18 @@ def load(folder: Path, device: str) -> Detector:
         InputError: naming the file that is missing or broken.
     """
     about = read_description(folder / "model.json")
-    network = build(
-        KINDS[about.paper],
-        Weights(None, "random"),
-        len(about.classes),
-        about.shorter,
-        about.longest,
-        about.finest_stride,
+    network = load_built(
+        lambda: build(
+            KINDS[about.paper],
+            Weights(None, "random"),
+            len(about.classes),
+            about.shorter,
+            about.longest,
+            about.finest_stride,
+        ),
+        folder / "weights.pt",
+        f"{folder / 'model.json'}: not of {WHAT}",
     )
-    fill(network, load_state(folder / "weights.pt"), folder / "weights.pt")
     network.eval().requires_grad_(False).to(device)
     dtype = choose_dtype(about.dtype, device)
     if dtype == "bfloat16":
@@ -123,10 +128,12 @@ def read_description(path: Path) -> Description:
     Raises:
         InputError: it is missing, or says something else.
     """
-    what = "a finished detector of torchvision's"
-    description = read_typed(path, Description, what)
-    if not description.classes or min(description.shorter, description.longest) < 1:
-        raise InputError(f"{path}: not of {what}: no classes, or a side that is not above 0")
+    description = read_typed(path, Description, WHAT)
+    sides = (description.shorter, description.longest)
+    if not description.classes or min(sides) < 1 or max(sides) > LARGEST:
+        raise InputError(
+            f"{path}: not of {WHAT}: no classes, or a side that is not 1 to {LARGEST} pixels"
+        )
     if description.paper == SSD and description.shorter != description.longest:
-        raise InputError(f"{path}: not of {what}: SSD's image is no square")
+        raise InputError(f"{path}: not of {WHAT}: SSD's image is no square")
     return description

@@ -57,6 +57,7 @@ def run(config: Config, store: Store) -> Finished:
         config.mirror,
         config.sgd,
         config.new_layer_factor,
+        config.clip_norm,
     )
     model = store.run(
         assemble,

@@ -21,7 +21,7 @@ from stages.training.sgd import Rates, SGDConfig
 from stages.writing import replacing
 
 
-@stage(version=2)
+@stage(version=3)
 def train_torchvision(
     job: Job,
     data: Dataset,
@@ -35,6 +35,7 @@ def train_torchvision(
     mirror: bool,
     sgd: SGDConfig,
     new_layer_factor: float,
+    clip_norm: float | None = None,
 ) -> None:
     """Train all of the network at once. Writes `weights.pt`, the state of torchvision's network.
 
@@ -56,7 +57,8 @@ def train_torchvision(
         what = "objects with masks" if masks else "objects"
         raise InputError(f"{TITLES[kind]} needs {what} in the training split")
     batches = ImageBatches(data.train, usable, images, mirror, sgd.seed, masks=masks)
-    train(job, model, batches, losses_of, sgd, Rates(NEW, new_layer_factor), TITLES[kind])
+    rates = Rates(NEW, new_layer_factor)
+    train(job, model, batches, losses_of, sgd, rates, TITLES[kind], clip_norm)
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
 

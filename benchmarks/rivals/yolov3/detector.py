@@ -15,15 +15,17 @@ from benchmarks.rivals.yolov3.config import BACKBONES, LossConfig
 from benchmarks.rivals.yolov3.network import YOLOv3
 from benchmarks.rivals.yolov3.priors import EACH, STRIDES
 from fast_rcnn.config import DetectionConfig, ScaleConfig
+from fast_rcnn.detector import check_scale
 from stages.backbones.config import Name
 from stages.backbones.frozen_norm import freeze_batch_norm
-from stages.backbones.weights import Weights, build_backbone, fill, load_state
+from stages.backbones.weights import Weights, build_backbone, load_built
 from stages.device import DType, choose_dtype
 from stages.errors import InputError
 from stages.typed_json import read_typed
 from stages.writing import replacing
 
 YOLOV3: Literal["yolov3"] = "yolov3"
+WHAT = "a finished YOLOv3"
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ def load(folder: Path, device: str) -> YOLOv3:
         InputError: naming the file that is missing or broken.
     """
     description = read_description(folder / "model.json")
-    model = build(description)
-    fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
+    unbuildable = f"{folder / 'model.json'}: not of {WHAT}"
+    model = load_built(lambda: build(description), folder / "weights.pt", unbuildable)
     return ready(model, description.detection.dtype, device)
 
 
@@ -74,8 +76,7 @@ def read_description(path: Path) -> Description:
     Raises:
         InputError: it is missing, or says something else.
     """
-    what = "a finished YOLOv3"
-    about = read_typed(path, Description, what)
+    about = read_typed(path, Description, WHAT)
     fault = None
     if about.backbone not in BACKBONES:
         fault = f"backbone: takes {', '.join(BACKBONES)}"
@@ -92,7 +93,8 @@ def read_description(path: Path) -> Description:
         if min(*above_0, *(side for prior in about.priors for side in prior)) <= 0:
             fault = "a size or number is not above 0"
     if fault:
-        raise InputError(f"{path}: not of {what}: {fault}")
+        raise InputError(f"{path}: not of {WHAT}: {fault}")
+    check_scale(about.scale, path, WHAT)
     return about
 
 

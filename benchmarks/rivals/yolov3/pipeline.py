@@ -60,6 +60,7 @@ def run(config: Config, store: Store) -> Finished:
         config.jitter,
         config.loss,
         config.train,
+        config.clip_norm,
     )
     model = store.run(
         assemble,

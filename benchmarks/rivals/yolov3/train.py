@@ -61,7 +61,7 @@ def read_priors(found: Artifact) -> tuple[tuple[float, float], ...]:
     return tuple((float(width), float(height)) for width, height in sizes)
 
 
-@stage(version=1)
+@stage(version=2)
 def train_yolov3(
     job: Job,
     data: Dataset,
@@ -75,13 +75,14 @@ def train_yolov3(
     jitter_by: float,
     loss: LossConfig,
     config: TrainConfig,
+    clip_norm: float | None = None,
 ) -> None:
     """Train the whole network at once. Writes `weights.pt`, `YOLOv3`'s state.
 
     Args:
         weights: of the backbone.
         priors: see `find_priors`.
-        jitter_by: see `Config.jitter`. The other arguments: see `Config`.
+        jitter_by, clip_norm: see `Config`. The other arguments: see `Config`.
 
     Raises:
         InputError: no training image has an object.
@@ -106,7 +107,7 @@ def train_yolov3(
     def losses_of(model: YOLOv3, batch: dict[str, Any]) -> dict[str, Tensor]:
         return _losses(model, batch, jitter_by)
 
-    train(job, model, batches, losses_of, config.sgd, rates, "YOLOv3")
+    train(job, model, batches, losses_of, config.sgd, rates, "YOLOv3", clip_norm)
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
 
