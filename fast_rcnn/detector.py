@@ -19,7 +19,7 @@ from fast_rcnn.config import (
 from fast_rcnn.network import FastRCNN
 from fast_rcnn.svd import compress, two_layers
 from stages.backbones.config import Name
-from stages.backbones.weights import Weights, build_backbone, fill, load_state
+from stages.backbones.weights import Weights, build_backbone, load_built
 from stages.device import DType, choose_dtype
 from stages.errors import InputError
 from stages.proposals.selective_search import SelectiveSearchConfig
@@ -27,6 +27,7 @@ from stages.typed_json import read_typed
 from stages.writing import replacing
 
 WHAT = "a finished Fast R-CNN"
+LARGEST = 2**13  # side of an image, in pixels: VGG16 needs gigabytes for it
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def load(folder: Path, device: str) -> FastRCNN:
         InputError: naming the file that is missing or broken.
     """
     description = read_description(folder / "model.json")
-    model = build(description)
-    fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
+    unbuildable = f"{folder / 'model.json'}: not of {WHAT}"
+    model = load_built(lambda: build(description), folder / "weights.pt", unbuildable)
     return ready(model, description.detection.dtype, device)
 
 
@@ -92,6 +93,17 @@ def build(description: Description) -> FastRCNN:
     return model
 
 
+def check_scale(scale: ScaleConfig, path: Path, what: str) -> None:
+    """Refuse a description's test scales that no image is seen at.
+
+    Raises:
+        InputError: one is not above 0, or above `LARGEST`.
+    """
+    sides = [*scale.test, scale.longest, scale.window_side]
+    if min(sides) < 1 or max(sides) > LARGEST:
+        raise InputError(f"{path}: not of {what}: scale: sides of 1 to {LARGEST} pixels")
+
+
 def read_description(path: Path) -> Description:
     """What `model.json` says.
 
@@ -104,6 +116,7 @@ def read_description(path: Path) -> Description:
     whole += [value for value in (svd.fc6, svd.fc7, description.top) if value is not None]
     if not scale.test or min(whole) < 0:
         raise InputError(f"{path}: not of {WHAT}: a scale is missing, or a number below 0")
+    check_scale(scale, path, WHAT)
     if not description.classes:
         raise InputError(f"{path}: not of {WHAT}: no classes")
     return description

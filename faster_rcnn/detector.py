@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from fast_rcnn.config import DetectionConfig, ScaleConfig
+from fast_rcnn.detector import check_scale
 from faster_rcnn.config import ProposalConfig, RPNConfig
 from faster_rcnn.network import FasterRCNN, build_untrained
 from stages.backbones.config import Name
-from stages.backbones.weights import Weights, build_backbone, fill, load_state
+from stages.backbones.weights import Weights, build_backbone, load_built
 from stages.device import DType, choose_dtype
 from stages.errors import InputError
 from stages.typed_json import read_typed
 from stages.writing import replacing
+
+WHAT = "a finished Faster R-CNN"
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,10 @@ def load(folder: Path, device: str) -> FasterRCNN:
         InputError: naming the file that is missing or broken.
     """
     path = folder / "model.json"
-    description = read_typed(path, Description, "a finished Faster R-CNN")
+    description = read_typed(path, Description, WHAT)
     if len(description.scale.test) != 1:
-        raise InputError(f"{path}: not of a finished Faster R-CNN: scale.test: takes one")
+        raise InputError(f"{path}: not of {WHAT}: scale.test: takes one")
+    check_scale(description.scale, path, WHAT)
     rpn, proposals = description.rpn, description.proposals
     above_0: list[float] = [
         *description.scale.test,
@@ -67,11 +71,9 @@ def load(folder: Path, device: str) -> FasterRCNN:
     above_0 += [*rpn.anchors.sizes, *rpn.anchors.ratios, description.detection.per_class]
     above_0 += [1 if proposals.before is None else proposals.before, len(rpn.anchors.sizes)]
     if min(above_0) <= 0 or not rpn.anchors.ratios or not description.classes:
-        raise InputError(
-            f"{path}: not of a finished Faster R-CNN: a size or number is missing or not above 0"
-        )
-    model = build(description)
-    fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
+        raise InputError(f"{path}: not of {WHAT}: a size or number is missing or not above 0")
+    unbuildable = f"{folder / 'model.json'}: not of {WHAT}"
+    model = load_built(lambda: build(description), folder / "weights.pt", unbuildable)
     return ready(model, description.detection.dtype, device)
 
 

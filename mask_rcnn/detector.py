@@ -12,18 +12,21 @@ import torch
 from torch import Tensor
 
 from fast_rcnn.config import ScaleConfig
+from fast_rcnn.detector import check_scale
 from faster_rcnn.config import ProposalConfig, RPNConfig
 from faster_rcnn.detector import ready as ready_faster
 from mask_rcnn.config import MaskDetectionConfig, NetworkConfig
 from mask_rcnn.network import MaskRCNN, build_untrained
 from stages.backbones.config import Name
-from stages.backbones.weights import Weights, build_backbone, fill, load_state
+from stages.backbones.weights import Weights, build_backbone, load_built
 from stages.device import DType, choose_dtype
 from stages.errors import InputError
 from stages.typed_json import read_typed
 from stages.writing import replacing
 
 WHAT = "a finished Mask R-CNN"
+# The paper's are 2 and 4. A description may ask for a billion.
+MOST_POINTS, MOST_CONVS = 16, 64
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,15 @@ def load(folder: Path, device: str) -> MaskRCNN:
     path = folder / "model.json"
     description = read_typed(path, Description, WHAT)
     _check(description, path)
-    try:
-        model = build(description)
-    except InputError as error:
-        raise InputError(f"{path}: not of {WHAT}: {error.line}") from None
-    fill(model, load_state(folder / "weights.pt"), folder / "weights.pt")
+    unbuildable = f"{folder / 'model.json'}: not of {WHAT}"
+    model = load_built(lambda: build(description), folder / "weights.pt", unbuildable)
     return ready(model, description.detection.dtype, device)
 
 
 def _check(description: Description, path: Path) -> None:
     if len(description.scale.test) != 1:
         raise InputError(f"{path}: not of {WHAT}: scale.test: takes one")
+    check_scale(description.scale, path, WHAT)
     rpn, proposals, network = description.rpn, description.proposals, description.network
     detection = description.detection
     above_0: list[float] = [
@@ -98,6 +99,8 @@ def _check(description: Description, path: Path) -> None:
     ]
     if min(above_0) <= 0 or not description.classes:
         raise InputError(f"{path}: not of {WHAT}: a size or number is missing or not above 0")
+    if network.pool.points > MOST_POINTS or network.mask.convs > MOST_CONVS:
+        raise InputError(f"{path}: not of {WHAT}: network: more points or convs than any has")
 
 
 def build(description: Description) -> MaskRCNN:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from stages.proposals.propose import propose
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
+from stages.tensor_files import refuse_compressed
 from stages.typed_json import read_typed
 from stages.writing import replacing
 
@@ -167,6 +167,7 @@ def load(folder: Path, device: str) -> RCNN:
         InputError: naming the file that is missing or broken.
     """
     description = read_typed(folder / "model.json", Description, "a finished R-CNN")
+    check_description(description, folder / "model.json")
     backbone = build_backbone(description.backbone, Weights(folder / "weights.pt", ""))
     network = WindowNetwork(
         backbone,
@@ -175,22 +176,71 @@ def load(folder: Path, device: str) -> RCNN:
         description.context,
         description.detection.batch,
     )
-    return RCNN(description, network, *read_parts(folder))
+    pooled = (backbone.channels, backbone.roi_size, backbone.roi_size)
+    return RCNN(description, network, *read_parts(folder, description, network, pooled))
 
 
-def read_parts(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def read_parts(
+    folder: Path,
+    description: DetectorDescription,
+    network: Extractor[Tensor],
+    pooled_shape: tuple[int, ...],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """A saved detector's SVMs and regressors.
 
+    Args:
+        pooled_shape: of one window, as the network's `until` takes it.
+
     Raises:
-        InputError: naming the file that is missing or broken.
+        InputError: naming the file that is missing or broken, or does not fit the network.
     """
-    svms = _read_arrays(folder / "svms.npz", ("weights", "bias", "scale"))
-    return svms, _read_arrays(folder / "regressors.npz", ("weights", "bias"))
-
-
-def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    weight = next(network.backbone.head.parameters())
+    pooled = torch.zeros(1, *pooled_shape, dtype=weight.dtype, device=weight.device)
     try:
-        with np.load(path) as arrays:
-            return {name: arrays[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
-        raise InputError(f"{path}: not of a finished detector: {one_line(error)}") from None
+        with torch.inference_mode():
+            width = network.until(description.layer, pooled).shape[1]
+    except ValueError as error:  # no such layer
+        raise InputError(f"{folder / 'model.json'}: {error}") from None
+    k = len(description.classes)
+    svms = {"weights": (k, width), "bias": (k,), "scale": ()}
+    regressors = {"weights": (k, 4, network.pooled_size), "bias": (k, 4)}
+    return _read_arrays(folder / "svms.npz", svms), _read_arrays(
+        folder / "regressors.npz", regressors
+    )
+
+
+def check_description(description: DetectorDescription, path: Path) -> None:
+    """Refuse numbers that nothing is detected with.
+
+    Raises:
+        InputError: naming the file.
+    """
+    limits, top = description.detection, description.top
+    if (
+        min(limits.batch, limits.per_class, 1 if top is None else top) < 1
+        or not description.classes
+    ):
+        raise InputError(f"{path}: not of a finished detector: a number below 1, or no classes")
+
+
+def _read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Arrays of finite real numbers, by name.
+
+    Raises:
+        InputError: the file cannot be read, or one of them is of another shape.
+    """
+    try:
+        refuse_compressed(path)
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in shapes}
+    except Exception as error:  # NumPy fails on rubbish in every way there is
+        raise InputError(f"{path}: not of a finished detector: {one_line(error)[:200]}") from None
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind not in "fiu":
+            raise InputError(
+                f"{path}: {name}: shape {array.shape} of {array.dtype}, not {shape} of numbers"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: {name}: not finite")
+    return arrays

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -20,9 +20,9 @@ from stages.backbones.config import Name
 from stages.backbones.weights import Weights
 from stages.data.images import image_tensor
 from stages.data.records import Dataset, Record
-from stages.errors import DamagedError, one_line
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import windows_of
+from stages.reading import damage_named, dataset, rows_of
 from stages.shards import shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
@@ -99,14 +99,14 @@ class FeatureCache:
             DamagedError: a shard cannot be read, or its checksum is wrong.
         """
         for path in self.paths:
-            try:
-                with h5py.File(path) as file:
-                    offsets = file["offsets"][:]
-                    for start, stop in pairwise(offsets):
-                        yield (
-                            file["features"][start:stop]
-                            if stop > start
-                            else np.zeros((0, 0), np.float16)
-                        )
-            except (OSError, KeyError) as error:
-                raise DamagedError(path, f"not readable: {one_line(error)}") from None
+            with damage_named(path), h5py.File(path) as file:
+                first, _, end = path.stem.partition("-")  # as `shards` names it
+                images = int(end) - int(first) + 1 if end else None
+                offsets = dataset(file, "offsets", "i", (images,))[:]
+                # A shard without any window has none.
+                every: Any = ()
+                if "features" in file:
+                    every = dataset(file, "features", "f", (None, None))
+                for start, stop in pairwise(rows_of(offsets, len(every))):
+                    rows = every[start:stop] if stop > start else np.zeros((0, 0))
+                    yield rows.astype(np.float16, copy=False)

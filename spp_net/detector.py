@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rcnn_v1.detector import RCNN, DetectorDescription, read_parts
+from rcnn_v1.detector import RCNN, DetectorDescription, check_description, read_parts
 from spp_net.config import PyramidConfig
 from spp_net.network import PyramidNetwork, check_backbone
+from stages.errors import InputError
 from stages.typed_json import read_typed
+
+LARGEST = 2**13  # side of an image, in pixels: VGG16 needs gigabytes for it
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ def load(folder: Path, device: str) -> RCNN:
         InputError: naming the file that is missing or broken.
     """
     description, network = load_network(folder, device)
-    return RCNN(description, network, *read_parts(folder))
+    return RCNN(
+        description, network, *read_parts(folder, description, network, (network.pooled_size,))
+    )
 
 
 def load_network(folder: Path, device: str) -> tuple[Description, PyramidNetwork]:
@@ -34,7 +39,14 @@ def load_network(folder: Path, device: str) -> tuple[Description, PyramidNetwork
     Raises:
         InputError: naming the file that is missing or broken.
     """
-    description = read_typed(folder / "model.json", Description, "a finished SPPnet")
+    path = folder / "model.json"
+    description = read_typed(path, Description, "a finished SPPnet")
+    check_description(description, path)
+    pyramid = description.pyramid
+    sides = [*pyramid.scales, pyramid.longest, *pyramid.levels]
+    sides += [] if pyramid.window_side is None else [pyramid.window_side]
+    if not (pyramid.scales and pyramid.levels) or min(sides) < 1 or max(sides) > LARGEST:
+        raise InputError(f"{path}: not of a finished SPPnet: pyramid: sides of 1 to {LARGEST}")
     check_backbone(description.backbone)
     network = PyramidNetwork.load(
         description.backbone,

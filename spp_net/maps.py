@@ -24,7 +24,7 @@ from stages.backbones.weights import Weights, build_backbone
 from stages.data.images import image_tensor
 from stages.data.records import Dataset, Record
 from stages.device import DType, choose_dtype
-from stages.errors import DamagedError, one_line
+from stages.reading import damage_named, dataset
 from stages.resize import resize
 from stages.shards import shards
 from stages.store import Artifact, Job, stage
@@ -166,19 +166,27 @@ class _Scale:
         self._room = room
         sizes, ratios = [np.zeros((0, 2), np.int64)], [np.zeros((0, 4), np.float32)]
         for shard in self._every:
-            sizes.append(self._read(shard.path, "sizes", slice(None)))
-            ratios.append(self._read(shard.path, "ratios", slice(None)))
+            of_shard = shard.stop - shard.start
+            with damage_named(shard.path), self._lock:
+                file = self._file(shard.path)
+                sizes.append(dataset(file, "sizes", "i", (of_shard, 2))[:])
+                ratios.append(dataset(file, "ratios", "f", (of_shard, 4))[:].astype(np.float32))
+                cells = len(dataset(file, "cells", "f", (None, None)))
+                if sizes[-1].min() < 1 or sizes[-1].prod(axis=1, dtype=float).sum() != cells:
+                    raise ValueError(f"maps of {cells} cells, but of other sizes")
+                if not (np.isfinite(ratios[-1]) & (ratios[-1] > 0)).all():
+                    raise ValueError("ratios that are none")
         self.sizes, self.ratios = np.concatenate(sizes), np.concatenate(ratios)
         self._starts = np.zeros(images, np.int64)
         for shard in self._every:
-            cells = self.sizes[shard.start : shard.stop].prod(axis=1)
-            self._starts[shard.start : shard.stop] = np.cumsum(cells) - cells
+            areas = self.sizes[shard.start : shard.stop].prod(axis=1)
+            self._starts[shard.start : shard.stop] = np.cumsum(areas) - areas
 
     def rows(self, image: int, first: int, end: int) -> np.ndarray:
         width = int(self.sizes[image, 1])
         start = int(self._starts[image])
         cells = slice(start + first * width, start + end * width)
-        read = self._read(self._every[image // SHARD].path, "cells", cells)
+        read = self._cells(self._every[image // SHARD].path, cells)
         return read.reshape(end - first, width, -1)
 
     def kept_rows(self, image: int, first: int, end: int) -> np.ndarray:
@@ -192,14 +200,16 @@ class _Scale:
             self._kept[image] = self.rows(image, 0, height)
         return self._kept[image][first:end]
 
-    def _read(self, path: Path, name: str, which: slice) -> np.ndarray:
-        try:
-            with self._lock:
-                if path not in self._open:
-                    self._open[path] = h5py.File(path)
-                self._open.move_to_end(path)
-                if len(self._open) > OPEN:
-                    self._open.popitem(last=False)[1].close()
-                return self._open[path][name][which]
-        except (OSError, KeyError) as error:
-            raise DamagedError(path, f"not readable: {one_line(error)}") from None
+    def _cells(self, path: Path, which: slice) -> np.ndarray:
+        with damage_named(path), self._lock:
+            cells: np.ndarray = self._file(path)["cells"][which]
+            return cells.astype(np.float16, copy=False)
+
+    def _file(self, path: Path) -> h5py.File:
+        """The shard, open. Only while the lock is held."""
+        if path not in self._open:
+            self._open[path] = h5py.File(path)
+        self._open.move_to_end(path)
+        if len(self._open) > OPEN:
+            self._open.popitem(last=False)[1].close()
+        return self._open[path]

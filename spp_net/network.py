@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from reprlib import repr as shown
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from spp_net.scales import best_scale
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
 from stages.backbones.networks import layers_of
-from stages.backbones.weights import Weights, build_backbone, fill, load_state
+from stages.backbones.weights import Weights, build_backbone, load_built
 from stages.device import DType, choose_dtype
 from stages.errors import InputError
 from stages.stopwatch import Stopwatch
@@ -138,9 +139,11 @@ def build(name: Name, levels: Sequence[int], path: Path) -> Backbone:
     Raises:
         InputError: the file is no state dict of this network's.
     """
-    backbone = with_pyramid(build_backbone(name, Weights(None, "random")), levels)
-    fill(backbone, load_state(path), path)
-    return backbone
+
+    def with_levels() -> Backbone:
+        return with_pyramid(build_backbone(name, Weights(None, "random")), levels)
+
+    return load_built(with_levels, path, f"{path}: no SPPnet has levels {shown(levels)}")
 
 
 def with_pyramid(backbone: Backbone, levels: Sequence[int]) -> Backbone:

@@ -31,9 +31,18 @@ class DamagedError(InputError):
         self.path = path
 
 
+# Of a message, characters: a file may hold a word of megabytes.
+LONGEST = 1500
+
+
 def one_line(text: object) -> str:
-    """`text` with line breaks and runs of blanks made single blanks."""
-    return " ".join(str(text).split())
+    """`text` with line breaks and runs of blanks made single blanks, and its middle cut if it is long.
+
+    What a terminal would obey, and what is no character, is spelt out: `\\x1b`.
+    """
+    words = " ".join(str(text).split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 300]} [..] {line[-300:]}"
 
 
 def expand(path: str) -> Path:

@@ -25,6 +25,7 @@ from stages.device import choose_device, choose_dtype
 from stages.errors import InputError, one_line
 from stages.machine import cores
 from stages.memory import keep_freed_memory
+from stages.numbers import check_numbers
 from stages.store import Store, describe
 from stages.writing import replacing
 
@@ -51,7 +52,7 @@ def parse(
     Any field of the configuration is an option: `--fine-tune.sgd.lr 0.01`.
 
     Raises:
-        InputError: an unknown option or a value that does not fit.
+        InputError: an unknown option, a value that does not fit, or a number that no run can have.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {paper}", allow_abbrev=False, add_help=False)
     parser.add_argument("--preset", default="small")
@@ -89,6 +90,7 @@ def parse(
     ]
     device = choose_device(known.device)
     config = _fields(paper, config_type, presets[known.preset], [*shared, *rest])
+    check_numbers(config, presets[known.preset])
     options = Options(known.preset, known.runs, device, known.tag, known.workers)
     return options, resolve_dtypes(config, device)
 
@@ -174,7 +176,7 @@ class RunFolder:
             )
         )
         self._earlier: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             earlier = json.loads((self.path / "metrics.json").read_text())
             self._earlier = earlier if isinstance(earlier, dict) else {}
         changed = _differences(self._earlier.get("config"), self._identity["config"])
@@ -188,15 +190,18 @@ class RunFolder:
     def is_finished(self, store: Store) -> bool:
         """Whether this very run is done: same data, source and configuration, artifacts sound."""
         same = all(self._earlier.get(key) == value for key, value in self._identity.items())
-        return (
-            same
-            and all((self.path / name).exists() for name in [SUMMARY, *self._earlier["files"]])
-            and all(store.is_sound(row["artifact"]) for row in self._earlier["stages"])
-        )
+        try:
+            return (
+                same
+                and all((self.path / name).exists() for name in [SUMMARY, *self._earlier["files"]])
+                and all(store.is_sound(row["artifact"]) for row in self._earlier["stages"])
+            )
+        except (KeyError, TypeError, ValueError, OSError):  # names that are none
+            return False
 
     def summary(self) -> str:
         """What the run printed when it finished, and where it is."""
-        return f"{(self.path / SUMMARY).read_text()}\n{self.path}"
+        return f"{(self.path / SUMMARY).read_text(errors='replace')}\n{self.path}"
 
     def write(self, metrics: dict[str, Any], summary: str, files: Mapping[str, Path]) -> None:
         """Put copies of `files` (folders too), the summary and, last, `metrics.json` into the folder."""
@@ -218,9 +223,8 @@ def source_digest() -> str:
     """Stands for the project's code: a run made by other code is looked at stage by stage again."""
     root = Path(__file__).parent.parent
     digest_of = hashlib.sha256()
-    packages = [
-        init.parent for init in root.glob("*/__init__.py") if init.parent.name != "benchmarks"
-    ]
+    apart = ("benchmarks", "notebooks")  # which shape no run
+    packages = [init.parent for init in root.glob("*/__init__.py") if init.parent.name not in apart]
     for package in sorted(packages):
         for path in sorted(package.rglob("*.py")):
             digest_of.update(path.read_bytes())

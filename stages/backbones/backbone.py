@@ -58,9 +58,11 @@ class Backbone(nn.Module):
         self.features = features
         self.crop_size = crop_size
         self.new = new
-        # Not saved: normalisation is bound to the kind of weights, and is set with them.
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        # Not saved: normalisation is bound to the kind of weights, and is set with them. Numbers
+        # also where a network is only planned, on the meta device: what is built on this one asks.
+        for key, value in (("mean", mean), ("std", std)):
+            numbers = torch.tensor(value, device="cpu")[:, None, None]
+            self.register_buffer(key, numbers, persistent=False)
 
     def normalise(self, images: Tensor) -> Tensor:
         """`normalise` as these weights expect it."""

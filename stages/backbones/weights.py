@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.error import URLError
 
 import torch
@@ -17,6 +19,9 @@ from stages.backbones.networks import classifier, cut, tiny
 from stages.backbones.pretrain import pretrain
 from stages.errors import InputError, expand, one_line
 from stages.store import Store
+from stages.tensor_files import is_plain, load_tensors
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -84,18 +89,53 @@ def load_state(path: Path) -> dict[str, Tensor]:
         InputError: naming the file.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler fails on rubbish in every way there is
-        raise InputError(f"{path}: not a file of weights: {one_line(error)[:120]}") from None
+        state = load_tensors(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a file of weights: {one_line(error)}") from None
     if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+        isinstance(key, str) and is_plain(value) for key, value in state.items()
     ):
         raise InputError(f"{path}: not a state dict (a dictionary of tensors)")
     return state
 
 
+def load_built(build: Callable[[], Network], path: Path, unbuildable: str) -> Network:
+    """The network that `build` makes, with a file's weights in it.
+
+    It is held against the file before anything is allocated: a description may ask for terabytes.
+
+    Args:
+        build: as some description says; the weights it begins with do not matter.
+        unbuildable: begins the message when there is no such network.
+
+    Raises:
+        InputError: the file is no state dict, no such network can be built, or they do not fit.
+    """
+    state = load_state(path)
+    try:
+        with torch.device("meta"):
+            planned = build()
+    except Exception as error:  # a width of 10^30, say
+        reason = error.line if isinstance(error, InputError) else one_line(error)[:200]
+        raise InputError(f"{unbuildable}: {reason}") from None
+    check_fit(planned, state, path)
+    network = build()
+    network.load_state_dict(state, strict=False)
+    return network
+
+
 def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load `state`, strictly.
+
+    Raises:
+        InputError: naming the keys that are missing, left over, or of another shape.
+    """
+    check_fit(module, state, path)
+    module.load_state_dict(state, strict=False)
+
+
+def check_fit(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Whether `state` has the module's keys and shapes, and no others.
 
     Raises:
         InputError: naming the keys that are missing, left over, or of another shape.
@@ -116,7 +156,6 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     ]
     if faults:
         raise InputError(f"{path}: does not fit {type(module).__name__}: {'; '.join(faults)}")
-    module.load_state_dict(state, strict=False)
 
 
 def download(url: str) -> Path:

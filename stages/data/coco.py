@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -122,9 +123,10 @@ class COCOFolder:
         if not used:
             raise InputError(f"{self._train_path}: no object in any of its images")
         categories = {number: self._train.categories[number] for number in sorted(used)}
+        counts = Counter(categories.values())
         for number, name in categories.items():
-            of_name = [other for other in categories if categories[other] == name]
-            if len(of_name) > 1:
+            if counts[name] > 1:
+                of_name = [other for other in categories if categories[other] == name]
                 raise InputError(f"{self._train_path}: categories {of_name} are all named {name!r}")
             there = self._test.categories.get(number, name)
             if there != name:

@@ -15,6 +15,8 @@ from stages.data.opening import open_image
 from stages.data.records import Record
 from stages.errors import InputError, one_line
 
+ROWS = 1024  # of an image, converted at once
+
 
 def decode(path: Path) -> np.ndarray:
     """An image file as RGB: uint8 [H, W, 3], upright as its EXIF tag says.
@@ -24,18 +26,32 @@ def decode(path: Path) -> np.ndarray:
     """
     try:
         with open_image(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):
-                # Pillow would clip 16 bits to 8, not scale them.
-                grey = (np.array(upright) >> 8).astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            if upright.mode in ("I", "F"):
-                raise ValueError(f"pixels of mode {upright.mode}, whose range is unknown")
-            return np.array(upright.convert("RGB"))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _rgb(image)
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not readable as an image: {one_line(error)}") from None
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3], some rows at a time: whole, each of Pillow's conversions is another copy.
+
+    Raises:
+        ValueError: the range of its pixels' values is unknown.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, whose range is unknown")
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, ROWS):
+        rows = image.crop((0, top, width, min(top + ROWS, height)))
+        if image.mode.startswith("I;16"):
+            # Pillow would clip 16 bits to 8, not scale them.
+            pixels[top : top + ROWS] = (np.asarray(rows) >> 8)[:, :, None]
+        else:
+            pixels[top : top + ROWS] = np.asarray(rows.convert("RGB"))
+    return pixels
 
 
 def image_of(record: Record) -> np.ndarray:

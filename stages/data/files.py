@@ -48,7 +48,7 @@ def folders_below(root: Path) -> Iterator[Path]:
         inner[:] = sorted(
             name
             for name in inner
-            if not name.startswith(".") and not Path(folder, name, "store", "locks").is_dir()
+            if not name.startswith(".") and not os.path.isdir(Path(folder, name, "store", "locks"))
         )
         yield Path(folder)
 
@@ -76,6 +76,6 @@ class Names:
                     self._names[folder] = frozenset(
                         entry.name for entry in entries if not entry.is_symlink() or entry.is_file()
                     )
-            except OSError:
+            except (OSError, ValueError):  # a name that is none
                 self._names[folder] = frozenset()
         return name in self._names[folder]

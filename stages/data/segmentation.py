@@ -18,6 +18,9 @@ from pycocotools import mask as coco  # type: ignore[import-untyped]
 
 from stages.data.records import Segmentation
 
+# Of an outline's way around, in pixels: far more than any object's, and half a second to draw.
+LONGEST = 2**20
+
 
 def polygons_of(polygons: Sequence[Any], width: int, height: int) -> tuple[np.ndarray, ...]:
     """Polygons as COCO's JSON has them, [[x, y, x, y, ..], ..], in pixels.
@@ -44,7 +47,24 @@ def polygons_of(polygons: Sequence[Any], width: int, height: int) -> tuple[np.nd
     for array in arrays:
         if not (array.min() >= -reach and array.max() <= reach):  # nan is neither
             raise ValueError(f"a polygon's point is far outside the image of {width}x{height}")
+    check_length(arrays)
     return tuple(arrays)
+
+
+def check_length(polygons: Sequence[np.ndarray]) -> None:
+    """Refuse an outline, float64 [2P] x y x y .. of each polygon, that goes to and fro for ever.
+
+    pycocotools walks along it at a fifth of a pixel, and keeps each step: 50 bytes a pixel.
+
+    Raises:
+        ValueError: it is longer than `LONGEST`.
+    """
+    if sum(len(p) * float(np.abs(p).max(initial=0)) for p in polygons) <= LONGEST:
+        return  # it cannot be: each of P lines is at most two of its coordinates long
+    corners = [polygon.reshape(-1, 2) for polygon in polygons]
+    length = sum(np.abs(c - np.roll(c, 1, axis=0)).max(axis=1).sum() for c in corners)
+    if length > LONGEST:
+        raise ValueError(f"an outline of {length:.0f} pixels' length, over {LONGEST}")
 
 
 def run_lengths_of(runs: dict[str, Any], width: int, height: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import tarfile
 import zipfile
@@ -10,6 +11,12 @@ from pathlib import Path
 
 from stages.data.files import leaves_its_folder
 from stages.errors import InputError, one_line
+
+# What the system says of a name that is too long, is taken, or is none.
+NAMES_FAULTS = (
+    *(errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ),
+    *(errno.ENOTEMPTY, errno.ELOOP, errno.ENOENT),
+)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -42,6 +49,11 @@ def unpack(archive: Path, folder: Path) -> None:
         raise InputError(f"{archive}: {one_line(error)}") from None
     except (
         *(tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error),
-        *(EOFError, RuntimeError),  # cut short; encrypted
+        # Cut short; encrypted; names and numbers that are none.
+        *(EOFError, RuntimeError, NotImplementedError, ValueError, LookupError),
     ) as error:
         raise InputError(f"{archive}: damaged: {one_line(error)}") from None
+    except OSError as error:
+        if error.errno not in NAMES_FAULTS:  # a full disk, say
+            raise
+        raise InputError(f"{archive}: holds what cannot be written: {one_line(error)}") from None

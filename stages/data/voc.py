@@ -8,6 +8,7 @@ x1 = xmin - 1 and x2 = xmax. This is the one place that knows.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -173,7 +174,7 @@ def read_split(path: Path) -> list[str]:
         if "/" in stem or "\\" in stem or stem in (".", ".."):
             raise InputError(f"{path}: {stem!r} is not a plain file name")
     if len(set(stems)) != len(stems):
-        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        ((twice, _),) = Counter(stems).most_common(1)
         raise InputError(f"{path}: lists {twice!r} twice")
     return stems
 

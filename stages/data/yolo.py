@@ -17,6 +17,7 @@ import numpy as np
 from stages.data.files import IMAGE_SUFFIXES, Names, folders_below, is_image, stamp, stamps
 from stages.data.objects import Sieve, cut
 from stages.data.records import Record
+from stages.data.segmentation import check_length
 from stages.data.size import size_of
 from stages.data.splits import choose_splits, warn_of_same_images
 from stages.data.yolo_files import Label, read_config, read_labels, read_list
@@ -28,7 +29,8 @@ KINDS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 class YOLOFolder:
     """A folder in the YOLO layout, as a `Dataset`.
 
-    A split is an entry of `data.yaml`: a folder of images, a .txt list of images, or several.
+    A split is an entry of `data.yaml`: a folder of images, a .txt list of images, or several,
+    all below the data's folder, which `path` may name.
     The labels of `images/x.jpg` are in `labels/x.txt`, or beside it where no folder is called
     `images`; an image without a label file is one without objects. Images are named by their
     path below the data's folder.
@@ -51,14 +53,14 @@ class YOLOFolder:
         self._config = read_config(self._yaml)
         # `path` is where its author kept the data; if nothing is there, it was moved here.
         self._base = root
-        if self._config.path is not None and (root / self._config.path).is_dir():
+        if self._config.path is not None and os.path.isdir(root / self._config.path):
             self._base = root / self._config.path
         sources = {split: self._sources(split) for split in self._config.splits}
         # Templates name a test split, whether there is one or not.
         there = {
             split: kind
             for split, kind in KINDS.items()
-            if split in sources and all(source.exists() for source in sources[split])
+            if split in sources and all(os.path.exists(source) for source in sources[split])
         }
         self._train_split, self._test_split = choose_splits(
             self._yaml, sources, there, train_split, test_split
@@ -112,11 +114,17 @@ class YOLOFolder:
         sources = []
         for entry in self._config.splits[split]:
             source = self._base / entry
-            if not source.exists() and entry.startswith("../"):
+            if not self._holds(source) and entry.startswith("../"):
                 # As Roboflow writes it, meaning the folder beside data.yaml.
                 source = self._base / entry.removeprefix("../")
             sources.append(source)
         return sources
+
+    def _holds(self, path: Path) -> bool:
+        """Whether the path, its `..` followed, leads below the data's folder."""
+        place = Path(os.path.normpath(path))
+        folders = (os.path.normpath(self._base), os.path.realpath(self._base))
+        return any(place.is_relative_to(folder) for folder in folders)
 
     def _images(self, split: str) -> list[Path]:
         if split not in self._found:
@@ -128,14 +136,21 @@ class YOLOFolder:
 
     def _in(self, source: Path) -> Iterator[Path]:
         """The images in a folder and those below it, or on a list."""
-        if source.is_dir():
+        if not self._holds(source):
+            raise InputError(
+                f"{self._yaml}: {str(source)!r} leads out of {self._base} (`path:` names another folder)"
+            )
+        if os.path.isdir(source):
             for folder in folders_below(source):
                 with os.scandir(folder) as entries:
                     names = sorted(entry.name for entry in entries if is_image(entry.name))
                 yield from (folder / name for name in names)
-        elif source.suffix == ".txt" and source.is_file():
+        elif source.suffix == ".txt" and os.path.isfile(source):
             for line in read_list(source):
-                places = (source.parent / line, self._base / line)
+                every = (source.parent / line, self._base / line)
+                places = [place for place in every if self._holds(place)]
+                if not places:
+                    raise InputError(f"{source}: lists {line!r}, which leads out of {self._base}")
                 image = next((place for place in places if self._names.has(place)), None)
                 if image is None:
                     raise InputError(f"{source}: lists {line!r}, which is not there")
@@ -202,6 +217,11 @@ class YOLOFolder:
                 for i in keep
                 if (polygon := things[i].polygon) is not None
             ]
+            try:
+                for outline in outlines:
+                    check_length([outline])
+            except ValueError as error:
+                raise InputError(f"{self._labels_of(path)}: {error}") from None
             records.append(
                 Record(
                     image_id=self._called(path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,17 @@ from stages.errors import InputError, one_line
 
 # Annotators' boxes run a little over the edge; numbers beyond this are no parts of an image.
 FARTHEST = 2.0
+
+
+# Of data.yaml, bytes: ten thousand classes take less, and PyYAML a second for each 200,000.
+LARGEST = 2**19
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe one, without merge keys (`<<`): a few lines of them are gigabytes."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leaves merge keys as they are, for which there is then no constructor."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,10 @@ def read_config(path: Path) -> YoloConfig:
         InputError: it is unreadable, not YAML, or lacks the classes' names.
     """
     try:
-        data = yaml.safe_load(path.read_bytes())
+        text = path.read_bytes()
+        if len(text) > LARGEST:
+            raise InputError(f"{path}: {len(text)} bytes, over {LARGEST}")
+        data = yaml.load(text, _Loader)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except (
@@ -101,7 +116,7 @@ def _names(path: Path, data: dict[Any, Any]) -> dict[int, str]:
             raise InputError(f"{path}: names: class {number} is {shown(name)}, no name; quote it")
         names[number] = str(name)
     if len(set(names.values())) < len(names):
-        twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
+        ((twice, _),) = Counter(names.values()).most_common(1)
         raise InputError(f"{path}: names: two classes are {twice!r}")
     return names
 

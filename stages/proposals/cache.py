@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from stages.data.records import Record
-from stages.errors import DamagedError, InputError, one_line
+from stages.errors import InputError
+from stages.reading import damage_named, dataset, rows_of
 from stages.writing import hdf5
 
 
@@ -44,13 +45,12 @@ class Proposals:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: h5py.File | None = None
-        try:
-            with h5py.File(path) as file:
-                ids = [name.decode() for name in file["image_ids"][:]]
-                self._offsets = file["offsets"][:]
-                self._sizes = file["sizes"][:]
-        except (OSError, KeyError) as error:
-            raise DamagedError(path, f"not a file of proposals: {one_line(error)}") from None
+        with damage_named(path, "not a file of proposals"), h5py.File(path) as file:
+            ids = [name.decode() for name in dataset(file, "image_ids", "O", (None,))[:]]
+            boxes = dataset(file, "boxes", "f", (None, 4))
+            offsets = dataset(file, "offsets", "i", (len(ids) + 1,))[:]
+            self._offsets = rows_of(offsets, len(boxes))
+            self._sizes = dataset(file, "sizes", "i", (len(ids), 2))[:]
         self._row = {image_id: i for i, image_id in enumerate(ids)}
 
     def of(self, record: Record, top: int | None = None) -> np.ndarray:
@@ -58,7 +58,7 @@ class Proposals:
 
         Raises:
             InputError: the file is of another data set: it lacks the image, or has another size for it.
-            DamagedError: its checksum is wrong.
+            DamagedError: its checksum is wrong, or these are no boxes of the image.
         """
         row = self._row.get(str(record.image_id))
         if row is None or tuple(self._sizes[row]) != (record.width, record.height):
@@ -69,12 +69,18 @@ class Proposals:
         start, stop = self._offsets[row], self._offsets[row + 1]
         if top is not None:
             stop = min(stop, start + top)
-        try:
+        with damage_named(self.path):  # a chunk's checksum is wrong, say
             if self._file is None:
                 self._file = h5py.File(self.path)
-            return self._file["boxes"][start:stop]
-        except OSError as error:  # a chunk's checksum is wrong, say
-            raise DamagedError(self.path, f"not readable: {one_line(error)}") from None
+            boxes: np.ndarray = self._file["boxes"][start:stop].astype(np.float32, copy=False)
+            corners, size = boxes.reshape(-1, 2, 2), np.array([record.width, record.height])
+            # A pixel is left for rounding; nan is no corner.
+            if (
+                not ((corners >= -1) & (corners <= size + 1)).all()
+                or (corners[:, 0] > corners[:, 1]).any()
+            ):
+                raise ValueError(f"proposals that are no boxes of {record.image_id!r}")
+        return boxes
 
     def __getstate__(self) -> dict[str, object]:
         # An open HDF5 handle must not cross into a loading worker: each opens its own.

@@ -24,6 +24,7 @@ from stages.ahead import ahead
 from stages.device import autocast, choose_dtype
 from stages.errors import InputError, one_line
 from stages.store import Job
+from stages.tensor_files import is_plain, load_tensors
 from stages.training.sgd import Rates, SGDConfig, make_sgd, set_lr
 from stages.writing import replacing
 
@@ -58,6 +59,7 @@ def train(
     config: SGDConfig,
     rates: Rates = EVEN,
     label: str = "training",
+    clip_norm: float | None = None,
 ) -> None:
     """Train `model` in place, on `job.device`.
 
@@ -68,6 +70,8 @@ def train(
         batches: see `Batches`.
         losses_of: (model, batch on the device) -> scalar losses by name; their sum is minimised.
         rates: of some parameters apart.
+        clip_norm: a longer gradient of all parameters together is shortened to this length; None:
+            as it is. `losses.csv` has its length before.
 
     Raises:
         TrainingDivergedError: naming the first iteration whose loss or gradient was not finite,
@@ -79,7 +83,7 @@ def train(
     model.train()
     optimiser = make_sgd(model, config, rates)
     checkpoint, log = folder / "checkpoint.pt", _Log(folder)
-    first = _resume(checkpoint, model, optimiser, device)
+    first = _resume(checkpoint, model, optimiser, device, config.iterations)
     log.start(first)
     stream = _stream(batches, first, config.iterations, job)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -100,6 +104,8 @@ def train(
             optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if clip_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
             optimiser.step()
             names = [*losses, "loss", "gradient_norm"]
             row = torch.stack(
@@ -254,19 +260,52 @@ def _save(path: Path, iteration: int, model: nn.Module, optimiser: torch.optim.O
         torch.save(state, file)
 
 
-def _resume(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: str) -> int:
+def _resume(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: str, iterations: int
+) -> int:
     """Load the checkpoint if there is a sound one of this network; the iteration to go on from."""
     if not path.exists():
         return 0
+    own = optimiser.state_dict()
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        iteration, weights = int(state["iteration"]), state["model"]
-        own = {key: value.shape for key, value in model.state_dict().items()}
-        if {key: value.shape for key, value in weights.items()} != own:
-            raise ValueError("of another network")
-        optimiser.load_state_dict(state["optimiser"])
-    except Exception as error:  # the unpickler fails on rubbish in every way there is
+        state = load_tensors(path, device)
+        iteration, weights, given = state["iteration"], state["model"], state["optimiser"]
+        _check(weights, model)
+        momenta = _momenta(given, own, optimiser)
+        if type(iteration) is not int or not 0 < iteration < iterations:
+            raise ValueError(f"of iteration {iteration}")
+    except Exception as error:  # it may hold anything
         print(f"{path}: damaged ({one_line(error)[:80]}); training from the start", file=sys.stderr)
         return 0
+    # Rates and decay are the configuration's, whatever the file says.
+    optimiser.load_state_dict({**own, "state": momenta})
     model.load_state_dict(weights)
     return iteration
+
+
+def _check(weights: Any, model: nn.Module) -> None:
+    """Raises ValueError where these are not the finite weights of such a model."""
+    own = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
+    if {key: (value.shape, value.dtype) for key, value in weights.items()} != own:
+        raise ValueError("of another network")
+    if not all(is_plain(value) and bool(torch.isfinite(value).all()) for value in weights.values()):
+        raise ValueError("a weight is not finite")
+
+
+def _momenta(given: Any, own: Any, optimiser: torch.optim.Optimizer) -> dict[int, Any]:
+    """The optimiser's state by number of parameter; raises ValueError where it is not of this one."""
+    if [group["params"] for group in given["param_groups"]] != [
+        group["params"] for group in own["param_groups"]
+    ]:
+        raise ValueError("of another optimiser")
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    momenta: dict[int, Any] = {}
+    for number, of_one in given["state"].items():
+        momentum = of_one.get("momentum_buffer")
+        if momentum is None:
+            continue
+        if not is_plain(momentum) or momentum.shape != parameters[number].shape:
+            raise ValueError("of another optimiser")
+        # A copy: it may be one number many times, which cannot be added to in place.
+        momenta[number] = {"momentum_buffer": momentum.clone()}
+    return momenta

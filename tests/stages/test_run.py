@@ -52,11 +52,12 @@ def test_defaults() -> None:
 
 
 def test_a_preset_and_fields_over_it() -> None:
-    arguments = ("--fine-tune.sgd.lr", "0.25", "--preset", "micro", "--top=7", "--svms.seed", "-1")
+    more = ("--svms.easy-score", "-1")
+    arguments = ("--fine-tune.sgd.lr", "0.25", "--preset", "micro", "--top=7", *more)
     _, config = parsed(*arguments)
     assert config.fine_tune.sgd.lr == 0.25
     assert config.top == 7
-    assert config.svms.seed == -1
+    assert config.svms.easy_score == -1
     assert config.fine_tune.sgd.iterations == PRESETS["micro"].fine_tune.sgd.iterations
     assert PRESETS["micro"].fine_tune.sgd.lr != 0.25
 
@@ -266,7 +267,7 @@ def test_the_source_digest_knows_the_code(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Path, "read_bytes", reading)
     assert source_digest() != digest
     assert {Path("stages/store.py"), Path("stages/data/voc.py"), Path("rcnn_v1/svm.py")} <= {*read}
-    assert not any({".venv", "tests", "benchmarks"} & {*path.parts} for path in read)
+    assert not any({".venv", "tests", "benchmarks", "notebooks"} & {*path.parts} for path in read)
 
 
 def test_runs_share_a_store() -> None:

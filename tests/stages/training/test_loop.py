@@ -451,6 +451,27 @@ def test_the_gradients_norm_is_of_all_that_learns(tmp_path: Path) -> None:
     assert float(losses(tmp_path)[0]["gradient_norm"]) == pytest.approx(expected**0.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("part", [0.25, 4.0])
+def test_a_longer_gradient_is_shortened_and_a_shorter_is_not(tmp_path: Path, part: float) -> None:
+    # A step without momentum or decay is as long as the gradient times the rate.
+    config = SGDConfig(lr=0.1, iterations=1, momentum=0, weight_decay=0, dtype="float32")
+    start = make_net()
+    moved: list[Tensor] = []
+    norms: list[float] = []
+    for clips in (False, True):
+        clip_norm = part * norms[0] if clips else None
+        folder = tmp_path / str(clip_norm)
+        folder.mkdir()
+        net = make_net()
+        train(Job(folder), net, Batches(), losses_of, config, clip_norm=clip_norm)
+        norms.append(float(losses(folder)[0]["gradient_norm"]))
+        pairs = zip(net.parameters(), start.parameters(), strict=True)
+        moved.append(torch.cat([(after - before).detach().flatten() for after, before in pairs]))
+    assert norms[1] == norms[0]  # the log has it as it was
+    assert float(moved[0].norm()) == pytest.approx(0.1 * norms[0], rel=1e-3)
+    torch.testing.assert_close(moved[1], min(part, 1.0) * moved[0], rtol=1e-3, atol=1e-6)
+
+
 # What went wrong -----------------------------------------------------------------------------
 
 

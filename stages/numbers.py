@@ -1,0 +1,63 @@
+"""Numbers that no run can be made with, refused before anything is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from stages.errors import InputError
+
+# Whole numbers that may be 0 though they usually are not; all others count or measure something.
+MAY_BE_0 = {
+    *("iterations", "warmup", "lr_steps", "seed", "held_out", "clutter", "convs", "min_side"),
+    *("positives", "backgrounds", "retrain_after", "mined_bytes", "points"),
+}
+# Broken numbers that may not be 0.
+ABOVE_0 = {"sizes", "ratios", "box_std", "canonical_side", "lr_divisor"}
+MAY_BE_EMPTY = {"lr_steps"}
+# Options whose own command says what they take.
+CHECKED_ELSEWHERE = {"width"}
+
+
+def check_numbers(config: Any, usual: Any) -> None:
+    """Refuse what is not finite, is negative, is 0 or no number at all where `usual` shows it cannot be.
+
+    Args:
+        config, usual: of the same dataclass, whose fields may be others.
+
+    Raises:
+        InputError: naming the option.
+    """
+    for name, value, usually in _fields(config, usual):
+        if name in CHECKED_ELSEWHERE:
+            continue
+        field = name.rpartition(".")[2].replace("-", "_")
+        values = value if isinstance(value, tuple) else (value,)
+        usual_values = usually if isinstance(usually, tuple) else (usually,)
+        if not values and usual_values and field not in MAY_BE_EMPTY:
+            raise InputError(f"--{name}: needs a value")
+        for number in values:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            if not math.isfinite(number):
+                raise InputError(f"--{name} {number}: is not finite")
+            negatives = any(isinstance(one, int | float) and one < 0 for one in usual_values)
+            if field in ABOVE_0 and number <= 0:
+                raise InputError(f"--{name} {number}: takes more than 0")
+            if isinstance(number, int) and number <= 0 and field not in MAY_BE_0:
+                raise InputError(f"--{name} {number}: takes 1 or more")
+            if number < 0 and not negatives:
+                raise InputError(f"--{name} {number}: takes 0 or more")
+
+
+def _fields(config: Any, usual: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every option with its value and the usual one."""
+    for field in dataclasses.fields(config):
+        value, usually = getattr(config, field.name), getattr(usual, field.name, None)
+        name = f"{prefix}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, usually, f"{name}.")
+        else:
+            yield name, value, usually

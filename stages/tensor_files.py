@@ -1,0 +1,62 @@
+"""Files that `torch.save` wrote, or somebody else made to look so: nothing in them is executed."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.errors import one_line
+
+
+def load_tensors(path: Path, device: str = "cpu") -> Any:
+    """What is in the file, its tensors on `device`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: saying in one line what is wrong: it is damaged, holds code, or is an archive
+            that unpacks to more than it is.
+    """
+    refuse_compressed(path)
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        # The first line is PyTorch's advice to load it without this protection.
+        reason = str(error).strip().splitlines()[-1].partition(" Please ")[0]
+        raise ValueError(f"damaged, or holds more than tensors: {one_line(reason)[:120]}") from None
+    except OSError:
+        raise
+    except Exception as error:  # the unpickler fails on rubbish in every way there is
+        raise ValueError(one_line(error)[:120] or type(error).__name__) from None
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is a tensor of real numbers as networks have them: not sparse, not quantised."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type != "meta"
+        and not (value.is_quantized or value.is_complex())
+    )
+
+
+def refuse_compressed(path: Path) -> None:
+    """PyTorch and `np.savez` compress nothing, but would unpack two megabytes to two gigabytes.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is a zip archive that holds more than it is.
+    """
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, IndexError):
+        return  # as it was before PyTorch 1.6, or damaged, which `torch.load` says
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("its records are compressed, which ours are not")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ValueError("its records are larger than the file")
