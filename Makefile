@@ -11,7 +11,12 @@ PAPER    ?=
 ARGS     ?=
 PYTHON   ?= python3
 
+LAUNCH   ?=
+
 IN := .venv/bin/python
+# LAUNCH="torchrun --nproc-per-node 2": several processes as one run. Started again they must not
+# find the dead ones' addresses, which torchrun's own store would still hold.
+RUN = $(if $(LAUNCH),TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 .venv/bin/$(LAUNCH) -m,$(IN) -m)
 VENV := .venv/.complete
 OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEVICE)" \
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
@@ -26,15 +31,16 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 	@echo 'with: DATA=shapes|voc2007|voc2012|coco|pets|PATH PRESET=small|micro|paper BACKBONE=... WEIGHTS=default|none|drawn|torchvision-coco|FILE'
 	@echo '      RUNS=runs DEVICE=auto|cpu|cuda TAG=name PAPER=rcnn|spp|fast|faster|mask ARGS="--any.field value"'
+	@echo '      LAUNCH="torchrun --nproc-per-node 2": several processes, or machines, as one run of a paper'
 
 rcnn: $(VENV)  ## train and evaluate R-CNN
-	@$(IN) -m rcnn_v1 $(OPTIONS)
+	@$(RUN) rcnn_v1 $(OPTIONS)
 
 spp: $(VENV)  ## train and evaluate SPPnet
-	@$(IN) -m spp_net $(OPTIONS)
+	@$(RUN) spp_net $(OPTIONS)
 
 fast: $(VENV)  ## train and evaluate Fast R-CNN
-	@$(IN) -m fast_rcnn $(OPTIONS)
+	@$(RUN) fast_rcnn $(OPTIONS)
 
 rival: $(VENV)  ## torchvision's own on the same data: ARGS="--kind faster|mask|ssd|retinanet"
 	@$(IN) -m benchmarks rival $(OPTIONS)
@@ -43,10 +49,10 @@ yolov3: $(VENV)  ## YOLOv3, our own, on the same data: a rival
 	@$(IN) -m benchmarks yolov3 $(OPTIONS)
 
 faster: $(VENV)  ## train and evaluate Faster R-CNN
-	@$(IN) -m faster_rcnn $(OPTIONS)
+	@$(RUN) faster_rcnn $(OPTIONS)
 
 mask: $(VENV)  ## train and evaluate Mask R-CNN; WEIGHTS=torchvision-coco: take torchvision's
-	@$(IN) -m mask_rcnn $(OPTIONS)
+	@$(RUN) mask_rcnn $(OPTIONS)
 
 FOLDER_rcnn := rcnn_v1
 FOLDER_spp  := spp_net

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fast_rcnn.config import LossConfig
+from stages.ranks import shared_count
 
 
 def multi_task_loss(
@@ -26,7 +27,7 @@ def multi_task_loss(
     Returns:
         `classification` and `boxes`, scalars, whose sum is the loss; 0 where there is no RoI.
     """
-    rois = max(len(labels), 1)
+    rois = shared_count(len(labels), scores)
     classification = F.cross_entropy(scores.float(), labels, reduction="sum") / rois
     error = _errors(offsets, labels, targets)
     if config.box == "smooth_l1":

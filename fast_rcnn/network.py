@@ -27,6 +27,7 @@ from stages.roi_head import roi_features
 from stages.roi_pool import roi_pool
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
+from stages.training.draws import scale_of
 
 
 class FastRCNN(nn.Module):
@@ -109,8 +110,7 @@ class FastRCNN(nn.Module):
             for boxes, target in zip(proposals, targets, strict=True)
         ]
         scales = self.scale.train
-        # By chance, from the generator that the training loop seeds for this step.
-        shorter = [scales[int(torch.randint(len(scales), ()))] for _ in images]
+        shorter = [scale_of(target, scales) for target in targets]
         batch = resize(images, self.backbone, shorter, self.scale.longest)
         maps = self.backbone.trunk(batch.pixels)
         rois = on_maps([drawn.rois for drawn in samples], batch)

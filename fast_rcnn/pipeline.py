@@ -142,7 +142,7 @@ def decompose(job: Job, model: Artifact, config: SVDConfig) -> None:
     save(job.folder, described, whole.state_dict())
 
 
-@stage(version=2)
+@stage(version=2, together=True)
 def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> None:
     """Detect in the test split, with the proposals that are cached.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from fast_rcnn.config import SamplingConfig
 from stages.errors import InputError
+from stages.training.draws import draws_of
 
 DUPLICATE_IOU = 0.7  # OHEM, section 4.1
 
@@ -35,14 +37,14 @@ class Sample:
     objects: Tensor
 
 
-def sample(proposals: Tensor, target: Mapping[str, Tensor], config: SamplingConfig) -> Sample:
+def sample(proposals: Tensor, target: Mapping[str, Any], config: SamplingConfig) -> Sample:
     """Draw RoIs among an image's proposals and its objects' own boxes.
 
-    Drawn from torch's generator of the device: reproducible when that was seeded.
+    Drawn by `draws_of(target)`: reproducible.
 
     Args:
         proposals: float [P, 4] xyxy.
-        target: `boxes` [G, 4], `labels` [G], `iscrowd` bool [G].
+        target: `boxes` [G, 4], `labels` [G], `iscrowd` bool [G], perhaps `seed`.
 
     Raises:
         InputError: hard RoIs are asked for, which the caller would have to choose with `hardest`.
@@ -50,12 +52,13 @@ def sample(proposals: Tensor, target: Mapping[str, Tensor], config: SamplingConf
     if config.hard:
         raise InputError("sampling.hard: Fast R-CNN's alone; here RoIs are drawn by chance")
     every, positive, background = _label(proposals, target, config)
-    positives = _draw(positive, int(config.rois * config.positive_fraction))
-    backgrounds = _draw(background, config.rois - len(positives))
+    generator = draws_of(target, proposals.device)
+    positives = _draw(positive, int(config.rois * config.positive_fraction), generator)
+    backgrounds = _draw(background, config.rois - len(positives), generator)
     return _choose(every, positives, backgrounds)
 
 
-def candidates(proposals: Tensor, target: Mapping[str, Tensor], config: SamplingConfig) -> Sample:
+def candidates(proposals: Tensor, target: Mapping[str, Any], config: SamplingConfig) -> Sample:
     """All of an image's RoIs that qualify, for `hardest` to choose from; arguments as `sample`'s."""
     every, positive, background = _label(proposals, target, config)
     return _choose(every, positive.nonzero()[:, 0], background.nonzero()[:, 0])
@@ -83,7 +86,7 @@ def lowest_background(config: SamplingConfig) -> float:
 
 
 def _label(
-    proposals: Tensor, target: Mapping[str, Tensor], config: SamplingConfig
+    proposals: Tensor, target: Mapping[str, Any], config: SamplingConfig
 ) -> tuple[Sample, Tensor, Tensor]:
     """Every RoI with the object it is nearest to, and which are positive, and background: bool [R]."""
     use = ~target["iscrowd"]
@@ -110,7 +113,7 @@ def _choose(every: Sample, positives: Tensor, backgrounds: Tensor) -> Sample:
     return Sample(every.rois[rows], labels, every.gt_boxes[rows], every.objects[rows])
 
 
-def _draw(candidates: Tensor, count: int) -> Tensor:
+def _draw(candidates: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
     """At most `count` rows among those marked, without replacement."""
     rows = candidates.nonzero()[:, 0]
-    return rows[torch.randperm(len(rows), device=rows.device)[:count]]
+    return rows[torch.randperm(len(rows), device=rows.device, generator=generator)[:count]]

@@ -31,7 +31,7 @@ def losses_of(model: FastRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"], batch["proposals"])
 
 
-@stage(version=4)
+@stage(version=5, together=True)
 def train_detector(
     job: Job,
     data: Dataset,
@@ -78,11 +78,20 @@ def train_detector(
     if len(usable) == 0:
         raise InputError("Fast R-CNN needs objects or background beside them in the training split")
     batches = ImageBatches(
-        data.train, usable, sampling.images, config.mirror, config.sgd.seed, reader, top
+        data.train,
+        usable,
+        sampling.images,
+        config.mirror,
+        config.sgd.seed,
+        reader,
+        top,
+        ranks=job.ranks,
     )
     new = ("predictor.", *(f"backbone.{prefix}" for prefix in backbone.new))
     rates = Rates(new, config.new_layer_factor, config.bias_factor, bias_decay=False)
     train(job, model, batches, losses_of, config.sgd, rates, "Fast R-CNN")
+    if not job.ranks.leads:
+        return
     model.fold()
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)

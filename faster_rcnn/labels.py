@@ -5,6 +5,7 @@ N images, A anchors of an image, G objects in it, S anchors drawn of an image at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +64,11 @@ class AnchorSample:
     used: Tensor
 
 
-def sample_anchors(labels: Tensor, config: LabelConfig) -> AnchorSample:
+def sample_anchors(
+    labels: Tensor,
+    config: LabelConfig,
+    draws: Sequence[torch.Generator | None] | None = None,
+) -> AnchorSample:
     """Draw `config.anchors` of each image, by chance, at most a part of them positive.
 
     Where positives are few, negatives take their places (section 3.1.3). No image waits for
@@ -71,8 +76,14 @@ def sample_anchors(labels: Tensor, config: LabelConfig) -> AnchorSample:
 
     Args:
         labels: int8 [N, A], see `label_anchors`.
+        draws: each image's generator; None: the device's.
     """
-    chance = torch.rand(labels.shape, device=labels.device)
+    chance = torch.stack(
+        [
+            torch.rand(labels.shape[1], device=labels.device, generator=generator)
+            for generator in draws or [None] * len(labels)
+        ]
+    )
     most = int(config.anchors * config.positive_fraction)
     drawn, counts = [], labels.new_zeros(len(labels), 1, dtype=torch.int64)
     for kind, limit in ((POSITIVE, most), (NEGATIVE, config.anchors)):

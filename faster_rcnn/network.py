@@ -28,6 +28,7 @@ from stages.roi_head import roi_features
 from stages.roi_pool import roi_pool
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
+from stages.training.draws import draws_of, scale_of
 
 # Of maps, how RoIs [R, 5], an image's number and xyxy in pixels of the scaled image, are pooled from
 # them: twice, since what is done to the maps beforehand is done once for all RoIs.
@@ -127,7 +128,8 @@ class FasterRCNN(nn.Module):
         batch, maps, gt = self._see(images, targets)
         scores, offsets = self.rpn(maps)
         anchors = self.rpn.anchors(maps)
-        losses = self.rpn.losses(scores, offsets, anchors, _boxes(gt), batch.sizes)
+        draws = [draws_of(target, scores.device) for target in gt]
+        losses = self.rpn.losses(scores, offsets, anchors, _boxes(gt), batch.sizes, draws)
         proposals = select_proposals(
             scores, offsets, anchors, batch.sizes, batch.ratios, self.train_proposals
         )
@@ -149,23 +151,20 @@ class FasterRCNN(nn.Module):
         """The losses of the RPN alone (section 3.2, steps 1 and 3)."""
         batch, maps, gt = self._see(images, targets)
         scores, offsets = self.rpn(maps)
-        return self.rpn.losses(scores, offsets, self.rpn.anchors(maps), _boxes(gt), batch.sizes)
+        draws = [draws_of(target, scores.device) for target in gt]
+        anchors = self.rpn.anchors(maps)
+        return self.rpn.losses(scores, offsets, anchors, _boxes(gt), batch.sizes, draws)
 
     def _see(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]]
-    ) -> tuple[Batch, list[Tensor], list[dict[str, Tensor]]]:
+    ) -> tuple[Batch, list[Tensor], list[dict[str, Any]]]:
         """The batch at a scale of each image's own, its maps, and the targets scaled with it."""
         scales = self.scale.train
-        # By chance, from the generator that the training loop seeds for this step.
-        shorter = [scales[int(torch.randint(len(scales), ()))] for _ in images]
+        shorter = [scale_of(target, scales) for target in targets]
         longest, down = self.scale.longest, self.scale.down
         batch = resize(images, self.backbone, shorter, longest, down)
         gt = [
-            {
-                "boxes": target["boxes"] * ratio.to(target["boxes"].device),
-                "labels": target["labels"],
-                "iscrowd": target["iscrowd"],
-            }
+            {**target, "boxes": target["boxes"] * ratio.to(target["boxes"].device)}
             for target, ratio in zip(targets, batch.ratios, strict=True)
         ]
         return batch, self.maps(batch.pixels), gt

@@ -147,7 +147,7 @@ def assemble(
     save(job.folder, description, {**detecting, **own})
 
 
-@stage(version=2)
+@stage(version=2, together=True)
 def detect(job: Job, data: Dataset, model: Artifact) -> None:
     """Detect in the test split.
 

@@ -50,7 +50,7 @@ def propose_with(
     )
 
 
-@stage(version=2)
+@stage(version=2, together=True)
 def propose_by_rpn(
     job: Job,
     data: Dataset,
@@ -79,13 +79,18 @@ def propose_split(
     """The proposals of a model that is ready. Writes what `search_selectively` writes."""
     records = data.train if split == "train" else data.test
     every = shards(job.folder / "shards", len(records), SHARD, ".npz")
-    for shard, images in sweep(records, every, job.workers, "the RPN's proposals", image_tensor):
+    for shard, images in sweep(
+        records, every, job.workers, "the RPN's proposals", image_tensor, job.ranks
+    ):
         found = []
         for number, (_, image) in enumerate(images, start=shard.start):
             torch.manual_seed(number)  # of a random order, where the scores are not asked for
             found.append(model.propose([image])[0][0].cpu().numpy())
         with replacing(shard.path) as file:
             np.savez(file, *found)
+    job.ranks.wait()
+    if not job.ranks.leads:
+        return
     boxes = []
     for shard in every:
         with np.load(shard.path) as arrays:

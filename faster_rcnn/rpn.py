@@ -91,6 +91,7 @@ class RPN(nn.Module):
         anchors: Sequence[Tensor],
         gt_boxes: Sequence[Tensor],
         sizes: Sequence[tuple[int, int]],
+        draws: Sequence[torch.Generator | None] | None = None,
     ) -> dict[str, Tensor]:
         """The loss of anchors drawn of each image; see `rpn_loss`.
 
@@ -98,6 +99,7 @@ class RPN(nn.Module):
             scores, offsets: see `forward`.
             anchors: see `anchors`.
             gt_boxes: each image's objects, [G, 4], and sizes: its height and width, both scaled.
+            draws: see `sample_anchors`.
         """
         every = torch.cat(list(anchors))
         labels, nearest = zip(
@@ -107,7 +109,7 @@ class RPN(nn.Module):
             ),
             strict=True,
         )
-        drawn = sample_anchors(torch.stack(labels), self.config.labels)
+        drawn = sample_anchors(torch.stack(labels), self.config.labels, draws)
         targets = [
             encode(every[index], boxes[which[index]])
             if len(boxes)

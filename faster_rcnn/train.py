@@ -20,6 +20,7 @@ from stages.backbones.weights import Weights, build_backbone, fill, load_state
 from stages.boxes import encode
 from stages.data.records import Dataset, Record
 from stages.errors import InputError
+from stages.ranks import Ranks
 from stages.resize import frame_of, size_at
 from stages.store import Artifact, Job, stage
 from stages.training.image_batches import ImageBatches
@@ -30,7 +31,7 @@ from stages.writing import replacing
 TRUNK, RPN_LAYERS = "backbone.trunk.", "rpn."
 
 
-@stage(version=2)
+@stage(version=3, together=True)
 def train_rpn(
     job: Job,
     data: Dataset,
@@ -69,16 +70,18 @@ def train_rpn(
         if key.startswith(still):
             parameter.requires_grad_(False)
     set_statistics(model, data.train, max(scales), longest)
-    batches = _batches(data, images, config)
+    batches = _batches(data, images, config, job.ranks)
     rates = _rates(backbone, config)
     train(job, model, batches, _rpn_losses, config.sgd, rates, "RPN")
+    if not job.ranks.leads:
+        return
     model.rpn.fold()
     state = model.cpu().state_dict()
     with replacing(job.folder / "weights.pt") as file:
         torch.save({k: v for k, v in state.items() if k.startswith((TRUNK, RPN_LAYERS))}, file)
 
 
-@stage(version=2)
+@stage(version=3, together=True)
 def train_jointly(
     job: Job,
     data: Dataset,
@@ -112,9 +115,11 @@ def train_jointly(
     model.box_std = torch.tensor(config.box_std)
     choose_learners(model, name, config.train.learn)
     set_statistics(model, data.train, max(scales), longest)
-    batches = _batches(data, config.sampling.images, config.train)
+    batches = _batches(data, config.sampling.images, config.train, job.ranks)
     rates = _rates(backbone, config.train)
     train(job, model, batches, _losses, config.train.sgd, rates, "Faster R-CNN")
+    if not job.ranks.leads:
+        return
     model.fold()
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
@@ -172,11 +177,11 @@ def _losses(model: FasterRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"])
 
 
-def _batches(data: Dataset, images: int, config: TrainConfig) -> ImageBatches:
+def _batches(data: Dataset, images: int, config: TrainConfig, ranks: Ranks) -> ImageBatches:
     usable = np.flatnonzero([(~record.iscrowd).any() for record in data.train])
     if len(usable) == 0:
         raise InputError("Faster R-CNN needs objects in the training split")
-    return ImageBatches(data.train, usable, images, config.mirror, config.sgd.seed)
+    return ImageBatches(data.train, usable, images, config.mirror, config.sgd.seed, ranks=ranks)
 
 
 def _rates(backbone: Backbone, config: TrainConfig) -> Rates:

@@ -11,6 +11,7 @@ import torchvision.ops
 from torch import Tensor
 
 from mask_rcnn.mask_head import MaskHead
+from stages.ranks import shared_count
 
 
 def mask_targets(masks: Tensor, objects: Tensor, rois: Tensor, side: int) -> Tensor:
@@ -42,11 +43,11 @@ def mask_loss(head: MaskHead, logits: Tensor, labels: Tensor, targets: Tensor) -
         labels: int64 [R], from 1.
         targets: bool [R, m, m].
     """
-    if not len(labels):
-        return logits.sum() * 0.0
+    pixels = shared_count(len(labels), logits) * logits.shape[2] * logits.shape[3]
     if head.config.loss == "softmax":
         of_class = labels if head.config.class_specific else torch.ones_like(labels)
         classes = torch.where(targets, of_class[:, None, None], 0)
-        return F.cross_entropy(logits.float(), classes)
+        return F.cross_entropy(logits.float(), classes, reduction="sum") / pixels
     own = head.of_class(logits, labels).float()
-    return F.binary_cross_entropy_with_logits(own, targets.to(own.dtype))
+    each = F.binary_cross_entropy_with_logits(own, targets.to(own.dtype), reduction="sum")
+    return each / pixels

@@ -106,7 +106,7 @@ def import_published(job: Job, weights: Weights, masks: bool, dtype: DType) -> N
     save(job.folder, describe(coco_classes(), masks, dtype), state)
 
 
-@stage(version=1)
+@stage(version=1, together=True)
 def detect_by_name(job: Job, data: Dataset, model: Artifact) -> None:
     """Detect in the test split what the data's classes and the model's have in common.
 

@@ -18,6 +18,7 @@ from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.records import Dataset
 from stages.errors import InputError
+from stages.ranks import Ranks
 from stages.store import Job, stage
 from stages.training.image_batches import ImageBatches
 from stages.training.loop import train
@@ -25,7 +26,7 @@ from stages.training.sgd import Rates
 from stages.writing import replacing
 
 
-@stage(version=2)
+@stage(version=3, together=True)
 def train_network(
     job: Job,
     data: Dataset,
@@ -66,13 +67,15 @@ def train_network(
     trunk = "backbone.trunk.body." if network.features == "fpn" else "backbone.trunk."
     choose_learners(model, name, config.train.learn, trunk)
     set_statistics(model, data.train, max(scales), longest)
-    batches = _batches(data, config, masks=model.mask_head is not None)
+    batches = _batches(data, config, model.mask_head is not None, job.ranks)
     new = (
         *("rpn.", "predictor.", "mask_head."),
         *(f"backbone.{prefix}" for prefix in model.backbone.new),
     )
     rates = Rates(new, config.train.new_layer_factor, config.train.bias_factor, bias_decay=False)
     train(job, model, batches, _losses, config.train.sgd, rates, "Mask R-CNN")
+    if not job.ranks.leads:
+        return
     model.fold()
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
@@ -82,7 +85,7 @@ def _losses(model: MaskRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"])
 
 
-def _batches(data: Dataset, config: JointConfig, masks: bool) -> ImageBatches:
+def _batches(data: Dataset, config: JointConfig, masks: bool, ranks: Ranks) -> ImageBatches:
     with_objects = np.array([bool((~record.iscrowd).any()) for record in data.train])
     if not with_objects.any():
         raise InputError("Mask R-CNN needs objects in the training split")
@@ -94,4 +97,6 @@ def _batches(data: Dataset, config: JointConfig, masks: bool) -> ImageBatches:
         )
     usable = np.flatnonzero(with_objects)
     images, training = config.sampling.images, config.train
-    return ImageBatches(data.train, usable, images, training.mirror, training.sgd.seed, masks=masks)
+    return ImageBatches(
+        data.train, usable, images, training.mirror, training.sgd.seed, masks=masks, ranks=ranks
+    )

@@ -33,7 +33,7 @@ T = TypeVar("T")
 SHARD = 8  # images: held in memory until they are written, 36 kB a window for pool5
 
 
-@stage(version=4)
+@stage(version=4, together=True)
 def cache_features(
     job: Job,
     data: Dataset,
@@ -66,7 +66,7 @@ def write_features(
     """
     reader = Proposals(proposals.path / "proposals.h5")
     every = shards(job.folder / "features", len(records), SHARD, ".h5")
-    for shard, looks in sweep(records, every, job.workers, "features", load):
+    for shard, looks in sweep(records, every, job.workers, "features", load, job.ranks):
         with hdf5(shard.path) as file:
             offsets = [0]
             for record, look in looks:

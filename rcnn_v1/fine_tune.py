@@ -25,6 +25,7 @@ from stages.data.records import Dataset, Record
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, draw_rows, training_windows
+from stages.ranks import ALONE, Ranks, shared_count
 from stages.store import Artifact, Job, stage
 from stages.training.loop import train
 from stages.training.sgd import Rates
@@ -47,7 +48,9 @@ class WindowBatches:
         config: FineTuneConfig,
         backbone: Backbone,
         context: float,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.records, self.windows, self.config, self.context = records, windows, config, context
         self.side, self.mean, self.std = backbone.crop_size, backbone.mean, backbone.std
         positive = windows.overlap >= config.positive_iou
@@ -66,7 +69,8 @@ class WindowBatches:
     def __getitem__(self, iteration: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.config.sgd.seed, iteration])
         rows = self.choose(rng)
-        mirrored = rng.random(len(rows)) < 0.5
+        mine = self.ranks.mine
+        mirrored, rows = (rng.random(len(rows)) < 0.5)[mine], rows[mine]
         images = self.windows.image[rows]
         crops = torch.empty(len(rows), 3, self.side, self.side)
         for i, (index, box) in enumerate(zip(images, self.windows.boxes[rows], strict=True)):
@@ -87,10 +91,12 @@ class WindowBatches:
 
 def softmax_loss(model: Classifier, batch: dict[str, Any]) -> dict[str, Tensor]:
     """Cross-entropy over K classes and background, averaged over the batch."""
-    return {"classification": F.cross_entropy(model(batch["crops"]).float(), batch["labels"])}
+    scores, labels = model(batch["crops"]).float(), batch["labels"]
+    together = F.cross_entropy(scores, labels, reduction="sum")
+    return {"classification": together / shared_count(len(labels), scores)}
 
 
-@stage(version=4)
+@stage(version=4, together=True)
 def fine_tune(
     job: Job,
     data: Dataset,
@@ -106,10 +112,12 @@ def fine_tune(
     backbone = build_backbone(name, weights)
     freeze_batch_norm(backbone)
     windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
-    batches = WindowBatches(data.train, windows, config, backbone, context)
+    batches = WindowBatches(data.train, windows, config, backbone, context, job.ranks)
     model = Classifier(backbone, len(data.classes) + 1)
     new = ("scores.", *(f"backbone.{prefix}" for prefix in backbone.new))
     rates = Rates(new, config.new_layer_factor)
     train(job, model, batches, softmax_loss, config.sgd, rates, "fine-tuning")
+    if not job.ranks.leads:
+        return
     with replacing(job.folder / "weights.pt") as file:
         torch.save(backbone.cpu().state_dict(), file)

@@ -154,7 +154,7 @@ def read_trained(
         return dict(s), dict(r)
 
 
-@stage(version=4)
+@stage(version=4, together=True)
 def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> None:
     """Detect in the test split, with the proposals that are cached.
 

@@ -24,6 +24,7 @@ from stages.data.records import Dataset, Record
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, draw_rows, training_windows
+from stages.ranks import ALONE, Ranks, shared_count
 from stages.store import Artifact, Job, stage
 from stages.training.loop import train
 from stages.training.sgd import Rates
@@ -46,7 +47,9 @@ class PyramidBatches:
         config: FineTuneConfig,
         levels: Sequence[int],
         backbone: Backbone,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.records, self.windows, self.maps, self.config = records, windows, maps, config
         self.levels = levels
         self.first, self.stride = first_centre(backbone.trunk), backbone.stride
@@ -67,7 +70,8 @@ class PyramidBatches:
     def __getitem__(self, iteration: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.config.sgd.seed, iteration])
         rows = self.choose(rng)
-        scales = rng.integers(0, len(self.maps.sizes), len(rows))
+        mine = self.ranks.mine
+        scales, rows = rng.integers(0, len(self.maps.sizes), len(rows))[mine], rows[mine]
         images = self.windows.image[rows]
         labels = np.where(
             self.windows.overlap[rows] >= self.config.positive_iou, self.windows.label[rows], 0
@@ -110,10 +114,12 @@ class FullyConnected(nn.Module):
 
 def softmax_loss(model: FullyConnected, batch: dict[str, Any]) -> dict[str, Tensor]:
     """Cross-entropy over K classes and background, averaged over the batch."""
-    return {"classification": F.cross_entropy(model(batch["pooled"]).float(), batch["labels"])}
+    scores, labels = model(batch["pooled"]).float(), batch["labels"]
+    together = F.cross_entropy(scores, labels, reduction="sum")
+    return {"classification": together / shared_count(len(labels), scores)}
 
 
-@stage(version=1)
+@stage(version=1, together=True)
 def fine_tune(
     job: Job,
     data: Dataset,
@@ -135,10 +141,12 @@ def fine_tune(
     backbone = build(name, levels, network.path / "weights.pt")
     windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
     batches = PyramidBatches(
-        data.train, windows, MapCache(maps, data.train), config, levels, backbone
+        data.train, windows, MapCache(maps, data.train), config, levels, backbone, job.ranks
     )
     model = FullyConnected(backbone, len(data.classes) + 1)
     rates = Rates(backbone.new, config.new_layer_factor)
     train(job, model, batches, softmax_loss, config.sgd, rates, "fine-tuning")
+    if not job.ranks.leads:
+        return
     with replacing(job.folder / "weights.pt") as file:
         torch.save(backbone.cpu().state_dict(), file)

@@ -86,7 +86,7 @@ class Convolutions:
         return Maps(tuple(cells), torch.cat(ratios))
 
 
-@stage(version=2)
+@stage(version=2, together=True)
 def cache_maps(
     job: Job, data: Dataset, weights: Weights, name: Name, scale: int, longest: int, dtype: DType
 ) -> None:
@@ -101,7 +101,7 @@ def cache_maps(
     every = shards(job.folder / "maps", len(data.train), SHARD, ".h5")
     with torch.inference_mode():
         for shard, images in sweep(
-            data.train, every, job.workers, f"maps at {scale}", image_tensor
+            data.train, every, job.workers, f"maps at {scale}", image_tensor, job.ranks
         ):
             with hdf5(shard.path) as file:
                 sizes, ratios = [], []

@@ -107,7 +107,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     return Trained(data, proposals, maps, tuple(training), model, detections, evaluation)
 
 
-@stage(version=1)
+@stage(version=1, together=True)
 def cache_features(
     job: Job,
     data: Dataset,
@@ -174,7 +174,7 @@ def assemble(
     detector.save(job.folder, description, state, *read_trained(svms, regressors))
 
 
-@stage(version=2)
+@stage(version=2, together=True)
 def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> None:
     """Detect in the test split, with the proposals that are cached.
 

@@ -36,7 +36,7 @@ def detect_split(
     """
     records = data.test
     every = shards(job.folder / "shards", len(records), SHARD, ".npz")
-    for shard, images in sweep(records, every, job.workers, "detection", image_tensor):
+    for shard, images in sweep(records, every, job.workers, "detection", image_tensor, job.ranks):
         arrays: dict[str, np.ndarray] = {}
         for index, (record, image) in enumerate(images, start=shard.start):
             for kind, found in detect(image, record).items():
@@ -46,6 +46,9 @@ def detect_split(
         with replacing(shard.path) as file:
             np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
+    job.ranks.wait()
+    if not job.ranks.leads:
+        return
     by_kind: dict[str, dict[str | int, dict[str, Any]]] = {}
     for shard in every:
         with np.load(shard.path) as arrays_of:

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -26,11 +27,13 @@ from stages.errors import InputError, one_line
 from stages.machine import cores
 from stages.memory import keep_freed_memory
 from stages.numbers import check_numbers
+from stages.ranks import ALONE, Ranks, join, leave, lost_a_rank
 from stages.store import Store, describe
 from stages.writing import replacing
 
 Config = TypeVar("Config")
 SUMMARY = "summary.txt"
+GO_ON = "the same command goes on from here"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Options:
     device: str
     tag: str
     workers: int
+    ranks: Ranks = ALONE
 
 
 def parse(
@@ -89,9 +93,10 @@ def parse(
         for part in (option, value)
     ]
     device = choose_device(known.device)
+    ranks = join(device)
     config = _fields(paper, config_type, presets[known.preset], [*shared, *rest])
     check_numbers(config, presets[known.preset])
-    options = Options(known.preset, known.runs, device, known.tag, known.workers)
+    options = Options(known.preset, known.runs, device, known.tag, known.workers, ranks)
     return options, resolve_dtypes(config, device)
 
 
@@ -160,6 +165,7 @@ class RunFolder:
     def __init__(
         self, options: Options, paper: str, data: Dataset, backbone: str, config: Any
     ) -> None:
+        self._ranks = options.ranks
         name = f"{paper}-{options.tag}" if options.tag else paper
         self.path = options.runs / f"{data.name}-{options.preset}-{backbone}" / name
         # As it is after a round trip through JSON, which knows lists but no tuples.
@@ -191,13 +197,14 @@ class RunFolder:
         """Whether this very run is done: same data, source and configuration, artifacts sound."""
         same = all(self._earlier.get(key) == value for key, value in self._identity.items())
         try:
-            return (
+            finished = (
                 same
                 and all((self.path / name).exists() for name in [SUMMARY, *self._earlier["files"]])
                 and all(store.is_sound(row["artifact"]) for row in self._earlier["stages"])
             )
         except (KeyError, TypeError, ValueError, OSError):  # names that are none
-            return False
+            finished = False
+        return self._ranks.tell(finished)
 
     def summary(self) -> str:
         """What the run printed when it finished, and where it is."""
@@ -205,6 +212,11 @@ class RunFolder:
 
     def write(self, metrics: dict[str, Any], summary: str, files: Mapping[str, Path]) -> None:
         """Put copies of `files` (folders too), the summary and, last, `metrics.json` into the folder."""
+        if self._ranks.leads:
+            self._write(metrics, summary, files)
+        self._ranks.wait()
+
+    def _write(self, metrics: dict[str, Any], summary: str, files: Mapping[str, Path]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         for name, source in files.items():
             # Not copytree, which makes one error of many: a full disk would not be seen in it.
@@ -245,21 +257,28 @@ def _differences(a: Any, b: Any, name: str = "") -> list[str]:
 def main(command: Callable[[Sequence[str]], None]) -> None:
     """Run a command as a program: what the user can mend is one line on stderr and exit code 2."""
     keep_freed_memory()
+    said = sys.stderr
+    if os.environ.get("RANK", "0") != "0":  # the leading rank speaks for all, but for errors
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the program ends)
     try:
         command(sys.argv[1:])
+        leave()
     except InputError as error:
-        print(f"error: {error.line}", file=sys.stderr)
+        print(f"error: {error.line}", file=said)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print(f"interrupted: {GO_ON}", file=said)
         sys.exit(130)
     except Exception as error:
+        if lost_a_rank(error):
+            print(f"error: another rank is gone ({one_line(error)[:80]}); {GO_ON}", file=said)
+            sys.exit(1)
         refused = _refused_writing(error)
         if refused is None:
             raise
         print(
             f"error: {refused.filename or 'writing'}: {refused.strerror}; nothing finished is lost",
-            file=sys.stderr,
+            file=said,
         )
         sys.exit(2)
 
@@ -276,4 +295,4 @@ def _refused_writing(error: BaseException | None) -> OSError | None:
 
 def store_of(options: Options) -> Store:
     """The store that all runs under `options.runs` share."""
-    return Store(options.runs / "store", options.device, options.workers)
+    return Store(options.runs / "store", options.device, options.workers, ranks=options.ranks)

@@ -22,16 +22,17 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stages.errors import DamagedError
+from stages.errors import DamagedError, InputError
 from stages.lock import alone
 from stages.machine import machine
 from stages.memory import give_back_freed_memory
 from stages.meter import Meter
+from stages.ranks import ALONE, Ranks
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
@@ -49,12 +50,14 @@ class Job:
         device: "cpu" or "cuda".
         workers: processes for decoding and for selective search; 0: in this process.
         checkpoint_seconds: how much work a kill may cost a training stage.
+        ranks: the processes that work in the same folder on the same stage; see `stage`.
     """
 
     folder: Path
     device: str = "cpu"
     workers: int = 0
     checkpoint_seconds: float = 30.0
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,19 @@ class Artifact:
         return json.loads((self.path / MANIFEST).read_text())
 
 
-def stage(version: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Mark a function as a stage. Raise `version` when the same inputs give another result."""
+def stage(
+    version: int, together: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Mark a function as a stage. Raise `version` when the same inputs give another result.
+
+    Args:
+        together: all ranks call it, each does its share (`Job.ranks`), and the leading one writes what
+            is of all. Other stages are the leading rank's alone, while the others wait.
+    """
 
     def mark(function: Callable[..., None]) -> Callable[..., None]:
         function.version = version  # type: ignore[attr-defined]
+        function.together = together  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -85,15 +96,22 @@ class Store:
     Args:
         root: the folder; made if missing.
         device, workers, checkpoint_seconds: handed to every stage in its `Job`.
+        ranks: the processes that run the same pipeline on the same folder.
     """
 
     def __init__(
-        self, root: Path, device: str = "cpu", workers: int = 0, checkpoint_seconds: float = 30.0
+        self,
+        root: Path,
+        device: str = "cpu",
+        workers: int = 0,
+        checkpoint_seconds: float = 30.0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.root = root
         self.device = device
         self.workers = workers
         self.checkpoint_seconds = checkpoint_seconds
+        self.ranks = ranks
         self.used: list[Artifact] = []  # in the order the pipeline asked for them
 
     def run(self, stage: Callable[..., None], *inputs: Any) -> Artifact:
@@ -109,11 +127,12 @@ class Store:
             [f"{stage.__module__}.{stage.__qualname__}", _version(stage), described]
         )
         artifact = Artifact(self.root / f"{stage.__name__}-{fingerprint}", fingerprint)
-        if self._damage(artifact) is not None:
-            with self._lock(artifact):
-                damage = self._damage(artifact)  # another run may have finished it while we waited
+        if self._found_damage(artifact) is not None:
+            with self._lock(artifact) if self.ranks.leads else nullcontext():
+                # Another run may have finished it while we waited.
+                damage = self._found_damage(artifact)
                 if damage is not None:
-                    if artifact.path.exists():
+                    if self.ranks.leads and artifact.path.exists():
                         print(f"{artifact.path}: {damage}; making it again", file=sys.stderr)
                         shutil.rmtree(artifact.path)
                     self._make(artifact, stage, inputs, described)
@@ -141,6 +160,8 @@ class Store:
                 removed.add(damaged.path)
                 with self._lock(damaged):
                     shutil.rmtree(damaged.path, ignore_errors=True)
+                if self.ranks.world > 1:  # the others are elsewhere in the pipeline
+                    raise InputError(f"{error.line}; removed: start the run again") from None
                 self.used.clear()
 
     def is_sound(self, name: str) -> bool:
@@ -154,15 +175,34 @@ class Store:
         inputs: tuple[Any, ...],
         described: Any,
     ) -> None:
+        together = self.ranks if getattr(stage, "together", False) else ALONE
         folder = self.root / "unfinished" / artifact.path.name
+        job = Job(folder, self.device, self.workers, self.checkpoint_seconds, together)
+        if self.ranks.leads:
+            self._make_leading(job, artifact, stage, inputs, described)
+        elif together.world > 1:
+            job.ranks.wait()  # until there is a folder
+            stage(job, *inputs)
+        self.ranks.wait()  # until it is finished
+
+    def _make_leading(
+        self,
+        job: Job,
+        artifact: Artifact,
+        stage: Callable[..., None],
+        inputs: tuple[Any, ...],
+        described: Any,
+    ) -> None:
+        folder = job.folder
         clock = self.root / "unfinished" / f"{artifact.path.name}.seconds"
         if not folder.exists():
             clock.unlink(missing_ok=True)  # of an earlier making, which is finished
         folder.mkdir(parents=True, exist_ok=True)
         print(f"-- {stage.__name__}", file=sys.stderr, flush=True)
         give_back_freed_memory()
+        job.ranks.wait()
         with Meter(clock) as meter:
-            stage(Job(folder, self.device, self.workers, self.checkpoint_seconds), *inputs)
+            stage(job, *inputs)
         manifest = {
             "stage": f"{stage.__module__}.{stage.__qualname__}",
             "version": _version(stage),
@@ -172,6 +212,7 @@ class Store:
             "peak_memory_bytes": meter.peak_memory,
             "peak_cuda_bytes": meter.peak_cuda,
             "workers": self.workers,
+            "ranks": job.ranks.world,
             **machine(self.device),
             "files": {
                 str(file.relative_to(folder)): _checksum(file)
@@ -186,6 +227,10 @@ class Store:
             os.fsync(out.fileno())
         os.rename(folder, artifact.path)
         clock.unlink(missing_ok=True)
+
+    def _found_damage(self, artifact: Artifact) -> str | None:
+        """`_damage`, as the leading rank finds it."""
+        return self.ranks.tell(self._damage(artifact) if self.ranks.leads else None)
 
     @staticmethod
     def _damage(artifact: Artifact) -> str | None:

@@ -31,7 +31,7 @@ from stages.writing import replacing
 SHARD = 16  # images: what a kill may cost
 
 
-@stage(version=1)
+@stage(version=1, together=True)
 def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -> None:
     """Propose boxes in every image of both splits.
 
@@ -41,11 +41,14 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
     records = [*data.train, *data.test]
     folder = job.folder / "shards"
     every_shard = shards(folder, len(records), SHARD, ".npz")
-    missing = unmade(every_shard)
+    mine = every_shard[job.ranks.mine]
+    missing = unmade(mine)
     tasks = [(record, config) for shard in missing for record in records[shard.start : shard.stop]]
-    done = len(records) - len(tasks)
+    total = sum(shard.stop - shard.start for shard in mine)
     results = search_all(tasks, job.workers)
-    with tqdm(total=len(records), initial=done, unit="image", desc="selective search") as bar:
+    with tqdm(
+        total=total, initial=total - len(tasks), unit="image", desc="selective search"
+    ) as bar:
         for shard in missing:
             found = []
             for _ in range(shard.start, shard.stop):
@@ -54,6 +57,9 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
             with replacing(shard.path) as file:
                 np.savez(file, *found)
 
+    job.ranks.wait()
+    if not job.ranks.leads:
+        return
     every = [boxes for shard in every_shard for boxes in _load_shard(shard.path)]
     write_proposals(job.folder / "proposals.h5", records, every)
     keep_recall(job, {"train": data.train, "test": data.test})

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from stages.data.images import image_tensor, masks_of, target_of
 from stages.data.records import Record
+from stages.errors import InputError
 from stages.proposals.cache import Proposals
+from stages.ranks import ALONE, Ranks
 
 
 class ImageBatches:
@@ -27,6 +29,10 @@ class ImageBatches:
         images: N.
         proposals: given along with each image, its best `top`; None: none are.
         masks: whether targets have them; an image whose objects have none gets empty ones.
+        ranks: each has every so many-th of a batch's images.
+
+    Raises:
+        InputError: a batch has fewer images than there are ranks.
     """
 
     threads = True
@@ -41,9 +47,13 @@ class ImageBatches:
         proposals: Proposals | None = None,
         top: int | None = None,
         masks: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.records, self.usable, self.proposals, self.top = records, usable, proposals, top
         self.images, self.mirror, self.seed, self.masks = images, mirror, seed, masks
+        self.ranks = ranks
+        if images < ranks.world:
+            raise InputError(f"a step has {images} images for {ranks.world} ranks")
 
     def choose(self, iteration: int) -> list[int]:
         """Indices of the records of a batch."""
@@ -55,17 +65,23 @@ class ImageBatches:
         return chosen
 
     def __getitem__(self, iteration: int) -> dict[str, Any]:
-        """`images`, uint8 [3, H, W] each; `targets`, torchvision's; `image_ids`; perhaps `proposals`."""
+        """`images`, uint8 [3, H, W] each; `targets`, torchvision's; `image_ids`; perhaps `proposals`.
+
+        A target has a `seed` besides, for what is drawn of its image: see `draws_of`.
+        """
         rng = np.random.default_rng([self.seed, 1, iteration])
         batch: dict[str, Any] = {"images": [], "targets": [], "image_ids": []}
         if self.proposals is not None:
             batch["proposals"] = []
-        for index in self.choose(iteration):
+        chosen = self.choose(iteration)
+        chances = [(rng.random(), int(rng.integers(2**63))) for _ in chosen]
+        for index, (chance, seed) in list(zip(chosen, chances, strict=True))[self.ranks.mine]:
             record = self.records[index]
             image, target = image_tensor(record), target_of(record)
             if self.masks:
                 target["masks"] = _masks(record)
-            mirrored = self.mirror and rng.random() < 0.5
+            target["seed"] = seed
+            mirrored = self.mirror and chance < 0.5
             if mirrored:
                 image = image.flip(-1)
                 target["boxes"] = mirror(target["boxes"], record.width)

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.tensorboard import SummaryWriter
@@ -23,6 +25,7 @@ from tqdm import tqdm
 from stages.ahead import ahead
 from stages.device import autocast, choose_dtype
 from stages.errors import InputError, one_line
+from stages.ranks import Ranks
 from stages.store import Job
 from stages.tensor_files import is_plain, load_tensors
 from stages.training.sgd import Rates, SGDConfig, make_sgd, set_lr
@@ -82,9 +85,15 @@ def train(
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
     optimiser = make_sgd(model, config, rates)
-    checkpoint, log = folder / "checkpoint.pt", _Log(folder)
+    step: nn.Module = _Step(model, losses_of)
+    if job.ranks.world > 1:
+        # A branch without RoIs in a rank's images has no gradient there. Norms' statistics are frozen.
+        step = DistributedDataParallel(step, find_unused_parameters=True, broadcast_buffers=False)
+    checkpoint, log = folder / "checkpoint.pt", _Log(folder) if job.ranks.leads else None
     first = _resume(checkpoint, model, optimiser, device, config.iterations)
-    log.start(first)
+    job.ranks.wait()  # until all have read it
+    if log is not None:
+        log.start(first)
     stream = _stream(batches, first, config.iterations, job)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     pending: list[tuple[int, float, Tensor]] = []
@@ -95,11 +104,12 @@ def train(
         for iteration, batch in enumerate(stream, start=first):
             moved = {key: _to(value, device) for key, value in batch.items()}
             # Dropout too is a function of (seed, s). The generator takes 32 bits; the prime keeps
-            # neighbouring seeds apart.
-            torch.manual_seed((config.seed * 1_000_003 + iteration) % 2**32)
+            # neighbouring seeds apart, the other the ranks.
+            seed = config.seed * 1_000_003 + job.ranks.rank * 15_485_863 + iteration
+            torch.manual_seed(seed % 2**32)
             set_lr(optimiser, config.lr_at(iteration))
             with autocast(device, dtype):
-                losses = losses_of(model, moved)
+                losses = step(moved)
             total = torch.stack([value.float() for value in losses.values()]).sum()
             optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
@@ -115,14 +125,13 @@ def train(
             ids.append(batch["image_ids"])
             bar.update()
             last = iteration + 1 == config.iterations
-            if (
-                len(pending) == LOG_EVERY
-                or last
-                or time.monotonic() - saved_at > job.checkpoint_seconds
-            ):
+            # The ranks' clocks differ, so several look by the count alone.
+            due = job.ranks.world == 1 and time.monotonic() - saved_at > job.checkpoint_seconds
+            if len(pending) == LOG_EVERY or last or due:
                 now = time.monotonic()
-                _write(log, names, pending, ids, (now - looked_at) / len(pending), checkpoint)
-                bar.set_postfix_str(f"loss {log.last_loss:.3f}", refresh=False)
+                seconds = (now - looked_at) / len(pending)
+                loss = _write(log, names, pending, ids, seconds, checkpoint, job.ranks)
+                bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
                 pending, ids, looked_at = [], [], now
                 # Only what is finite is saved: the last step itself may have overflowed.
                 if not all(bool(torch.isfinite(p).all()) for p in parameters):
@@ -132,12 +141,26 @@ def train(
                         batch["image_ids"],
                         checkpoint,
                     )
-                if now - saved_at > job.checkpoint_seconds and not last:
+                if now - saved_at > job.checkpoint_seconds and not last and job.ranks.leads:
                     _save(checkpoint, iteration + 1, model, optimiser)
                     saved_at = now
-    log.close()
-    checkpoint.unlink(missing_ok=True)
+    if log is not None:
+        log.close()
+        checkpoint.unlink(missing_ok=True)
     model.eval()
+
+
+class _Step(nn.Module):
+    """The losses as a module's own call, which is what DistributedDataParallel watches."""
+
+    def __init__(
+        self, model: nn.Module, losses_of: Callable[[Any, dict[str, Any]], dict[str, Tensor]]
+    ) -> None:
+        super().__init__()
+        self.model, self.losses_of = model, losses_of
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return self.losses_of(self.model, batch)
 
 
 class _Stream(TorchDataset[dict[str, Any]]):
@@ -184,7 +207,6 @@ class _Log:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "losses.csv"
         self.folder = folder
-        self.last_loss = float("nan")
 
     def start(self, first: int) -> None:
         kept: list[list[str]] = []
@@ -208,7 +230,6 @@ class _Log:
         )
         for name, value in zip(names, values, strict=True):
             self._board.add_scalar(name, value, iteration)
-        self.last_loss = values[-2]
 
     def flush(self) -> None:
         self._file.flush()
@@ -220,24 +241,35 @@ class _Log:
 
 
 def _write(
-    log: _Log,
+    log: _Log | None,
     names: list[str],
     pending: list[tuple[int, float, Tensor]],
     ids: list[Sequence[Any]],
     seconds: float,
     checkpoint: Path,
-) -> None:
-    """Log the rows since the last look; stop at the first that is not finite."""
+    ranks: Ranks,
+) -> float:
+    """Log the rows since the last look; stop at the first that is not finite. The last loss.
+
+    Of several ranks each has its share of a loss; their mean is the loss.
+    """
     table = torch.stack([row for _, _, row in pending]).cpu()
+    if ranks.world > 1:
+        dist.all_reduce(table)
+        table /= ranks.world
     for (iteration, lr, _), values, images in zip(pending, table, ids, strict=True):
-        log.write(names, iteration, lr, values.tolist(), seconds)
+        if log is not None:
+            log.write(names, iteration, lr, values.tolist(), seconds)
         if not torch.isfinite(values).all():
-            log.flush()
+            if log is not None:
+                log.flush()
             bad = ", ".join(
                 f"{name} {value:g}" for name, value in zip(names, values.tolist(), strict=True)
             )
             raise _diverged(iteration, bad, images, checkpoint)
-    log.flush()
+    if log is not None:
+        log.flush()
+    return float(table[-1, -2])
 
 
 def _diverged(

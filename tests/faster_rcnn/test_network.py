@@ -136,7 +136,6 @@ TARGETS = [
 def by_hand(model: FasterRCNN, seed: int) -> dict[str, Tensor]:
     """Figure 2, part by part; the same random numbers in the same order."""
     torch.manual_seed(seed)
-    torch.randint(1, ()), torch.randint(1, ())  # of the scales
     batch = resize(IMAGES, model.backbone, [96, 96], model.scale.longest)
     gt = [t["boxes"] * ratio for t, ratio in zip(TARGETS, batch.ratios, strict=True)]
     the_map = model.backbone.trunk(batch.pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,14 @@ def _png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + b"".join(chunks) + _chunk(b"IEND", b"")
 
 
+@cache
 def _text_bomb() -> bytes:
-    return _png(4, 4, _chunk(b"zTXt", b"a\x00\x00" + zlib.compress(bytes(2 * 10**8), 9)))
+    return _png(4, 4, _chunk(b"zTXt", b"a\x00\x00" + zlib.compress(bytes(10**8), 1)))
 
 
+@cache
 def _profile_bomb() -> bytes:
-    return _png(4, 4, _chunk(b"iCCP", b"a\x00\x00" + zlib.compress(bytes(2 * 10**8), 9)))
+    return _png(4, 4, _chunk(b"iCCP", b"a\x00\x00" + zlib.compress(bytes(10**8), 1)))
 
 
 def _of_bmp(width: int, height: int) -> bytes:

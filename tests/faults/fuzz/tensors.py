@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,18 @@ def _deflated(content: bytes) -> bytes:
     return _rezipped(content, lambda _, record: record, zipfile.ZIP_DEFLATED)
 
 
+@cache
 def _bomb() -> bytes:
-    """Two gigabytes of weights, deflated to two megabytes."""
+    """400 megabytes of weights, deflated to two."""
     small = _saved({"weight": torch.zeros(4)})
     made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(small)) as before, zipfile.ZipFile(made, "w", 8) as after:
+    with zipfile.ZipFile(io.BytesIO(small)) as before, zipfile.ZipFile(
+        made, "w", zipfile.ZIP_DEFLATED, compresslevel=1
+    ) as after:
         for info in before.infolist():
             if info.filename.endswith("data/0"):
                 with after.open(info.filename, "w", force_zip64=True) as file:
-                    for _ in range(2**7):
+                    for _ in range(25):
                         file.write(bytes(2**24))
             else:
                 after.writestr(info.filename, before.read(info))
@@ -159,7 +163,7 @@ def _wrong_weights(folder: Path) -> st.SearchStrategy[Case]:
     whole, old = (folder / "weights.pt").read_bytes(), (folder / "old.pth").read_bytes()
     contents: list[bytes] = [_saved(state) for state in _other_states()]
     contents += [_saved(state, old=True) for state in _other_states() if not _is_meta(state)]
-    contents += [pickle.dumps(_Hostile()), _bomb(), _deflated(whole), whole + old, old + whole]
+    contents += [pickle.dumps(_Hostile()), _deflated(whole), whole + old, old + whole]
     contents += [
         _without_checksums(
             whole, lambda n, r: pickle.dumps(_Hostile()) if n.endswith(".pkl") else r
@@ -168,7 +172,8 @@ def _wrong_weights(folder: Path) -> st.SearchStrategy[Case]:
     arrays = io.BytesIO()
     np.savez(arrays, weight=np.zeros(3))
     contents.append(arrays.getvalue())
-    return st.sampled_from(contents).map(lambda content: Case("weights.pt", content)) | _records(
+    makers: list[Callable[[], bytes]] = [*(partial(bytes, content) for content in contents), _bomb]
+    return st.sampled_from(makers).map(lambda make: Case("weights.pt", make())) | _records(
         "weights.pt", whole
     )
 

@@ -1,0 +1,116 @@
+"""Several processes as one run: what torchrun starts are its ranks.
+
+All ranks run the same program and ask the store for the same stages in the same order. How many
+there are shapes no result but for rounding: images are drawn, shards cut and losses averaged as
+one process would.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=30)  # the others wait while one trains SVMs; a dead one torchrun sees
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many this process is; alone without torchrun."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that writes what all have made."""
+        return self.rank == 0
+
+    @property
+    def mine(self) -> slice:
+        """Which of some items are this rank's: every `world`-th; together the ranks have each once."""
+        return slice(self.rank, None, self.world)
+
+    def tell(self, value: T) -> T:
+        """The leading rank's value, to all."""
+        if self.world == 1:
+            return value
+        import torch.distributed as dist
+
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        self.tell(None)
+        if self.world > 1:
+            import torch
+            import torch.distributed as dist
+
+            dist.all_reduce(torch.zeros(1))
+
+
+ALONE = Ranks()
+
+
+def join(device: str) -> Ranks:
+    """Join the other processes that torchrun started; without it this one is alone.
+
+    Args:
+        device: "cuda" gives each process of a machine a GPU of its own.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return ALONE
+    import torch
+    import torch.distributed as dist
+
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if not dist.is_initialized():
+        # Objects and waiting go over Gloo even between GPUs.
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
+    return Ranks(dist.get_rank(), world)
+
+
+def leave() -> None:
+    """End of the program."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def lost_a_rank(error: Exception) -> bool:
+    """Whether it is what the others see of a rank that died."""
+    return isinstance(error, RuntimeError) and any(
+        name in str(error) for name in ("gloo", "NCCL", "Connection closed by peer")
+    )
+
+
+def shared_count(count: float | Tensor, like: Tensor) -> float | Tensor:
+    """What a rank divides a sum by, so that the ranks' mean gradient is that of all sums by all counts.
+
+    That is the count's mean over the ranks; where there are none at all, as if there were one.
+    (DETR's and Detectron2's way.) Every rank must ask as often. One process divides by its own count.
+
+    Args:
+        count: this rank's.
+        like: on the device to work on.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1)
+    total = torch.as_tensor(count, dtype=torch.float32, device=like.device).detach().clone()
+    dist.all_reduce(total)
+    return total.clamp(min=1) / dist.get_world_size()

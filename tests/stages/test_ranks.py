@@ -1,0 +1,76 @@
+"""Shares of work, and what a process without others makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.ranks import ALONE, Ranks, join, lost_a_rank, shared_count
+from stages.shards import Shard
+from stages.store import Job, Store, stage
+from stages.sweep import sweep
+
+
+@given(st.integers(1, 9), st.lists(st.integers()))
+def test_together_the_ranks_have_each_once(world: int, items: list[int]) -> None:
+    shares = [items[Ranks(rank, world).mine] for rank in range(world)]
+    assert sorted(item for share in shares for item in share) == sorted(items)
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_alone_it_has_all_and_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert join("cpu") == ALONE
+    assert [1, 2, 3][ALONE.mine] == [1, 2, 3]
+    assert ALONE.tell("value") == "value"
+    assert ALONE.leads
+    ALONE.wait()
+
+
+def test_a_count_alone_is_its_own_but_never_nought() -> None:
+    like = torch.zeros(1)
+    assert shared_count(5, like) == 5
+    assert shared_count(0, like) == 1
+    assert int(shared_count(torch.tensor(0), like)) == 1
+    assert int(shared_count(torch.tensor(7), like)) == 7
+
+
+def test_what_a_dead_rank_looks_like() -> None:
+    assert lost_a_rank(RuntimeError("[gloo/transport/tcp/pair.cc:538] Read error"))
+    assert not lost_a_rank(RuntimeError("shape mismatch"))
+    assert not lost_a_rank(ValueError("gloo"))
+
+
+def test_a_sweep_by_several_makes_every_shard_once(tmp_path: Path) -> None:
+    every = [Shard(tmp_path / f"{n}", 2 * n, 2 * n + 2) for n in range(5)]
+    every[2].path.touch()  # of an earlier attempt
+    seen: list[int] = []
+    for rank in (1, 0):
+        # What the other has made by now changes nothing in who makes what.
+        for shard, images in sweep(
+            list(range(10)),  # type: ignore[arg-type]
+            every,
+            0,
+            "",
+            lambda record: record,
+            Ranks(rank, 2),
+        ):
+            seen += [int(loaded) for _, loaded in images]  # type: ignore[call-overload]
+            shard.path.touch()
+    assert sorted(seen) == [0, 1, 2, 3, 6, 7, 8, 9]
+
+
+@stage(version=1)
+def alone(job: Job) -> None:
+    (job.folder / "world").write_text(str(job.ranks.world))
+
+
+def test_a_stage_of_one_process_says_so(tmp_path: Path) -> None:
+    artifact = Store(tmp_path).run(alone)
+    assert (artifact.path / "world").read_text() == "1"
+    assert artifact.manifest["ranks"] == 1
