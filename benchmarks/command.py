@@ -86,7 +86,7 @@ def command(arguments: Sequence[str]) -> None:
         raise InputError(f"{options.runs}: no finished run that can be timed")
     table = pd.DataFrame(rows)
     comparisons = compare(runs, table, store)
-    tidy = pd.concat([comparison.table for comparison in comparisons], ignore_index=True)
+    tidy = pd.concat([comparison.table for comparison in comparisons]).sort_values("folder")
     tidy.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
     print("-- figures and page", file=sys.stderr, flush=True)
     page = write_report(comparisons, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from stages.errors import expand
 from stages.sheet import Row, sheet
 
 RESULTS = "detections.json"
+KEPT = 60.0  # seconds after which what was found is on the disk, should the process be killed
 
 
 def detect(arguments: Sequence[str]) -> None:
@@ -57,6 +59,7 @@ def detect(arguments: Sequence[str]) -> None:
     model = run.detector(choose_device(options.device))
     title, classes = TITLES[run.metrics["paper"]], run.metrics["classes"]
     results = COCOResults(run, least)
+    due = time.monotonic() + KEPT
     try:
         for path, pixels in decoded(paths, run.name):
             shown = detect_in(pixels, model, least)
@@ -71,6 +74,9 @@ def detect(arguments: Sequence[str]) -> None:
                 for box, label, score in zip(shown.boxes, shown.labels, shown.scores, strict=True):
                     place = " ".join(f"{value:.1f}" for value in box)
                     print(f"  {classes[label - 1]} {score:.3f} at {place}")
+            if time.monotonic() >= due:
+                results.write(out / RESULTS)
+                due = time.monotonic() + KEPT
     finally:
         # Also where it is interrupted: what was found until then is not lost.
         if results.images:

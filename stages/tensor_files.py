@@ -25,9 +25,10 @@ def load_tensors(path: Path, device: str = "cpu") -> Any:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
-        # The first line is PyTorch's advice to load it without this protection.
-        reason = str(error).strip().splitlines()[-1].partition(" Please ")[0]
-        raise ValueError(f"damaged, or holds more than tensors: {one_line(reason)[:120]}") from None
+        # What PyTorch says around it is how to load the file without this protection.
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].splitlines()[0]
+        reason = one_line(reason.partition(" Please ")[0])[:120]
+        raise ValueError(f"damaged, or holds more than tensors: {reason or 'no reason'}") from None
     except OSError:
         raise
     except Exception as error:  # the unpickler fails on rubbish in every way there is

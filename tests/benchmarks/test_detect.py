@@ -151,6 +151,29 @@ def test_an_interrupted_call_leaves_what_was_found(
     assert len(results(tmp_path / "out")["images"]) == 3
 
 
+def test_what_was_found_is_kept_while_others_are_looked_at(
+    finish: Finish,
+    told: dict[str, Told],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finish("pets-small-tiny", "fast")
+    for n in range(3):
+        noise(tmp_path / "photos" / f"{n}.jpg")
+    find = Told.__call__
+    kept = []
+
+    def look(model: Told, images: Any) -> Any:
+        if model.sizes:
+            kept.append(len(results(tmp_path / "out")["images"]))
+        return find(model, images)
+
+    monkeypatch.setattr(Told, "__call__", look)
+    monkeypatch.setattr("benchmarks.detect.KEPT", 0.0)
+    detect(tmp_path / "runs", tmp_path / "photos", "--out", tmp_path / "out")
+    assert kept == [1, 2]
+
+
 def test_a_model_that_is_not_there_is_said(runs: Path, photo: Path) -> None:
     with pytest.raises(InputError, match=r"MODEL=faster: no finished run .*shapes-micro-tiny/rcnn"):
         detect(runs, photo, "--model", "faster")

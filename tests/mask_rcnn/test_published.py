@@ -100,8 +100,10 @@ def test_make_detect_takes_it(
     benchmarks(
         f"detect {photo} --model mask --runs {tmp_path} --device cpu --threshold 0.01".split()
     )
-    first, *lines = capsys.readouterr().out.splitlines()
-    picture = tmp_path / "detections" / "photo-mask.png"
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    folder = tmp_path / "detections" / "published-micro-resnet50" / "mask"
+    picture = folder / "photo.png.png"
+    assert last.endswith(str(folder / "detections.json"))
     assert first == f"{photo}: {len(lines)} detections; {picture}"
     assert picture.stat().st_size > 1000
     assert lines

@@ -82,4 +82,6 @@ def executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             found[path.stem] = notebook
     finally:
         run_sync(kernel.shutdown_kernel)(now=True)
+        # Its sockets' thread goes on drawing from C's rand(), which selective search must have alone.
+        kernel.context.destroy(linger=0)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -251,6 +252,18 @@ def test_broken_metrics_are_no_run(run: Run, left: str) -> None:
     (run.first.path / "metrics.json").write_text(left)
     again = run.folder(top=1)
     assert not again.is_finished(run.store)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("files", None), ("files", [5]), ("files", ["a\0b"]), ("stages", [{}]), ("stages", 5)],
+)
+def test_metrics_that_list_nothing_are_no_finished_run(run: Run, key: str, value: Any) -> None:
+    path = run.first.path / "metrics.json"
+    assert run.folder().is_finished(run.store)
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps({**metrics, key: value}))
+    assert not run.folder().is_finished(run.store)
 
 
 def test_the_source_digest_knows_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

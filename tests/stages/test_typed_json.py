@@ -73,7 +73,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         st.sampled_from(["a", "b"]),
         st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=3).map(tuple),
         st.tuples(st.integers(-(2**40), 2**40), st.integers(-9, 9)),
-        st.floats(allow_nan=False, allow_infinity=False),
+        st.floats(-1e15, 1e15),
         st.booleans(),
         st.builds(
             Inner,
@@ -123,6 +123,13 @@ def test_a_value_of_another_type_is_refused_by_its_place(
 ) -> None:
     path = written(tmp_path, json.dumps({**FIELDS, **changes}))
     assert f": {place}: " in said(path)
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e30", "Infinity", "NaN", "1" + "0" * 30])
+def test_a_number_of_nothing_is_refused(tmp_path: Path, number: str) -> None:
+    text = json.dumps({**FIELDS, "share": 0.5}).replace("0.5", number, 1)
+    assert number in text
+    said(written(tmp_path, text))
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name != "inner"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -213,6 +214,44 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         assert "not readable as an image" in fault_of(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     assert decode(tmp_path / "a.png").shape == (100, 100, 3)
+
+
+def test_no_program_is_started_for_a_file_that_only_claims_to_be_a_photograph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("was started"))
+    (tmp_path / "a.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) print\n%%EOF\n"
+    )
+    assert "cannot identify image file" in fault_of(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "1", "I;16"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_tall_images_are_converted_in_parts(
+    tmp_path: Path, mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 7), dtype=np.uint8)
+    saved = Image.fromarray(pixels.astype(np.uint16) * 257) if mode == "I;16" else None
+    saved = Image.fromarray(pixels).convert(mode) if saved is None else saved
+    exif = saved.getexif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    saved.save(path, exif=exif)
+    whole = decode(path)
+    for rows in (1, 7, 16, 49, 50):
+        monkeypatch.setattr(decode_module, "ROWS", rows)
+        assert np.array_equal(decode(path), whole)
+    assert whole.shape == ((50, 7, 3) if orientation == 1 else (7, 50, 3))
+
+
+def test_a_webp_may_be_half_as_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.webp")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15_000)
+    assert "10000" not in fault_of(tmp_path / "a.webp").partition("over")[2]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    assert decode(tmp_path / "a.webp").shape == (100, 100, 3)
 
 
 # ------------------------------------------------------------------ records and their cache

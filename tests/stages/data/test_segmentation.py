@@ -111,6 +111,19 @@ def test_what_is_no_polygon(polygons: list[Any], fault: str) -> None:
         polygons_of(polygons, 8, 6)
 
 
+def test_an_outline_that_goes_to_and_fro_for_ever_is_refused() -> None:
+    """pycocotools would keep every fifth of a pixel of it: gigabytes."""
+    zigzag = [0, 0, 1000, 500]
+    assert len(polygons_of([zigzag * 400], 1000, 500)) == 1
+    with pytest.raises(ValueError, match="an outline of 2000000 pixels' length"):
+        polygons_of([zigzag * 1000], 1000, 500)
+    with pytest.raises(ValueError, match="an outline of"):
+        polygons_of([zigzag * 400] * 3, 1000, 500)
+    # Long, but each of its many lines is short.
+    circle = np.stack([np.cos(angles := np.linspace(0, 6.28, 5000)), np.sin(angles)], 1)
+    assert len(polygons_of([(400 * circle + 450).ravel().tolist()], 1000, 1000)) == 1
+
+
 def test_less_than_three_points_are_no_polygon() -> None:
     assert polygons_of([[1, 1], [1, 1, 5, 5], []], 8, 6) == ()
     kept = polygons_of([[1, 1, 5, 5], [0, 0, 4, 0, 4, 4]], 8, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tarfile
 import zipfile
@@ -88,6 +89,33 @@ def test_links_and_devices_that_lead_out_are_refused(
         unpack(tmp_path / "x.tar", tmp_path / "in" / "out")
     assert everything(tmp_path) - {"in", "in/out"} == {"outside", "x.tar"}
     assert everything(tmp_path / "in" / "out") == set()
+
+
+@pytest.mark.parametrize("names", [["a" * 300], ["a", "a/b"], ["a/b", "a"], ["."]])
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_names_that_cannot_be_written_are_said(
+    tmp_path: Path, names: list[str], suffix: str
+) -> None:
+    archive = tmp_path / f"x{suffix}"
+    if suffix == ".zip":
+        zip_of(archive, dict.fromkeys(names, b"x"))
+    else:
+        tar_of(archive, [(tarfile.TarInfo(name), b"x") for name in names])
+    with pytest.raises(InputError) as raised:
+        unpack(archive, tmp_path / "out")
+    assert str(raised.value).startswith(f"{archive}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_full_disk_is_not_the_archives_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(OSError, match="No space"):
+        unpack(zip_of(tmp_path / "x.zip", {"a": b"x"}), tmp_path / "out")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])

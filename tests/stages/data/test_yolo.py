@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -154,6 +155,54 @@ def test_a_path_elsewhere(made: Path, tmp_path: Path) -> None:
         assert len(data.train[0].boxes) == 2
 
 
+@pytest.mark.parametrize("entry", ["..", "../..", "/", "/etc", "../beside", "images/../../beside"])
+def test_an_entry_that_leads_out_is_refused(made: Path, tmp_path: Path, entry: str) -> None:
+    shutil.copytree(made / "images", tmp_path / "beside")
+    rewrite(made, "train: images/train", f"train: {entry}")
+    with pytest.raises(InputError) as raised:
+        _ = opened(made, "train", "val").train
+    assert str(made / "data.yaml") in str(raised.value) or "no such folder" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("line", ["../beside/train/one.jpg", "/etc/hostname", "..", "images/../.."])
+def test_a_line_of_a_list_that_leads_out_is_refused(made: Path, tmp_path: Path, line: str) -> None:
+    shutil.copytree(made / "images", tmp_path / "beside")
+    (made / "some.txt").write_text(f"images/train/one.jpg\n{line}\n")
+    rewrite(made, "train: images/train", "train: some.txt")
+    with pytest.raises(InputError, match="which leads out of") as raised:
+        _ = opened(made).train
+    assert str(raised.value).startswith(f"{made / 'some.txt'}: lists {line!r}")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "x/" * 3000, "\ud800", "~nobody"])
+def test_names_that_are_none_are_refused(made: Path, name: str) -> None:
+    (made / "some.txt").write_bytes(name.encode("utf-8", "surrogatepass"))
+    rewrite(made, "train: images/train", "train: some.txt")
+    with pytest.raises(InputError, match=r"some\.txt: "):
+        _ = opened(made).train
+    (made / "data.yaml").write_text(f"names: [cat]\ntrain: {json.dumps(name)}\nval: images/val\n")
+    with pytest.raises(InputError):
+        _ = opened(made, "train", "val").train
+
+
+def test_a_link_to_the_data_may_be_named_by_either_path(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(made)
+    (made / "some.txt").write_text(
+        f"{made}/images/train/one.jpg\n{tmp_path}/link/images/train/two.jpg\n"
+    )
+    rewrite(made, "train: images/train", "train: some.txt")
+    assert [record.path.stem for record in opened(tmp_path / "link").train] == ["one", "two"]
+
+
+def test_an_outline_that_goes_to_and_fro_for_ever_is_refused(made: Path) -> None:
+    file = made / "labels/train/one.txt"
+    file.write_text(f"0 {'-2 0 2 1 ' * 10_000}\n")
+    with pytest.raises(InputError, match="pixels' length") as raised:
+        _ = opened(made).train
+    assert str(raised.value).startswith(f"{file}: ")
+
+
 def test_a_path_of_another_machine(made: Path) -> None:
     rewrite(made, "train:", "path: /home/someone/datasets/yolo\ntrain:")
     assert len(opened(made).train[0].boxes) == 2
@@ -261,6 +310,21 @@ def test_a_faulty_data_yaml(tmp_path: Path, content: str, fault: str) -> None:
     assert fault in str(raised.value)
     assert len(str(raised.value)) < 500
     assert not Path("hostile").exists()
+
+
+def test_merge_keys_do_not_multiply(tmp_path: Path) -> None:
+    """Eight lines of `<<` would be a hundred million keys."""
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 9)]
+    (tmp_path / "data.yaml").write_text("\n".join([*lines, "names: [cat]"]))
+    with pytest.raises(InputError, match=r"data\.yaml: not readable as YAML"):
+        read_config(tmp_path / "data.yaml")
+
+
+def test_a_file_too_large_to_be_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [cat]\n" + "#" * 10**6)
+    with pytest.raises(InputError, match="1000013 bytes, over"):
+        read_config(tmp_path / "data.yaml")
 
 
 def test_aliases_do_not_multiply(tmp_path: Path) -> None:

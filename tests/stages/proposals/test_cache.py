@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from stages.data.records import Record
-from stages.errors import InputError
+from stages.errors import DamagedError, InputError
 from stages.proposals.cache import Proposals, write_proposals
 
 
@@ -115,6 +116,55 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
         file["features"] = np.zeros(3)
     with pytest.raises(InputError, match="not a file of proposals"):
         Proposals(tmp_path / "features.h5")
+
+
+def wrong(name: str, value: Any) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with h5py.File(path, "a") as file:
+            del file[name]
+            if value is not None:
+                file[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        wrong("boxes", np.zeros((9009, 5), np.float32)),
+        wrong("boxes", np.zeros((9009, 4), np.int64)),
+        wrong("boxes", np.zeros((9008, 4), np.float32)),
+        wrong("offsets", np.array([0, 5, 5, 9005, 9006])),
+        wrong("offsets", np.array([0, 5, 5, 9005, 9006, 9010])),
+        wrong("offsets", np.array([0, 5, 4, 9005, 9006, 9009])),
+        wrong("offsets", np.array([0, 5, 5, 9005, 9006, 9009.0])),
+        wrong("sizes", np.zeros((5, 3), np.int64)),
+        wrong("image_ids", ["a"]),
+        wrong("image_ids", np.zeros(5)),
+        wrong("image_ids", h5py.ExternalLink("/etc/hostname", "/x")),
+        lambda path: path.chmod(0o644) or path.unlink() or path.mkdir(),
+    ],
+)
+def test_a_file_that_contradicts_itself(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = written(tmp_path)
+    change(path)
+    with pytest.raises(DamagedError) as raised:
+        Proposals(path)
+    assert str(raised.value).startswith(f"{path}: not a file of proposals: ")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, np.nan, 5), (0, 0, 1e30, 5), (-5, 0, 5, 5), (5, 0, 0, 5), (0, 9, 5, 5), (0, 0, 5, 83)],
+)
+def test_proposals_that_are_no_boxes_of_their_image(tmp_path: Path, box: Any) -> None:
+    boxes = [np.array([[0, 0, 101, 81], box], np.float32), *BOXES[1:]]
+    proposals = Proposals(written(tmp_path, boxes=boxes))
+    assert len(proposals.of(RECORDS[0], 1)) == 1  # a pixel over the edge is rounding
+    with pytest.raises(DamagedError, match="no boxes of 'a'"):
+        proposals.of(RECORDS[0])
+    assert len(proposals.of(RECORDS[2])) == 9000
 
 
 @pytest.mark.parametrize("read_before", [False, True])

@@ -109,7 +109,7 @@ def test_difficult_objects_are_left_out_unless_asked_for(
         (["--width", "30"], "--width 30: takes multiples of 4"),
         (["--images", "0"], "1 or more"),
         (["--jitter", "0.5"], "--jitter 0.5: takes 0 or more, below 0.5"),
-        (["--clip-norm", "-1"], "--clip-norm -1.0: takes more than 0"),
+        (["--clip-norm", "0"], "--clip-norm 0.0: takes more than 0"),
         (["--scale.test", "96", "128"], "one size"),
         (["--scale.train", "0"], "1 or more"),
         (["--train.learn", "boxes"], "learn boxes"),
