@@ -22,7 +22,7 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn spp fast faster mask rival yolov3 ablations bench speed peers detect compare notebooks test lint lock clean
+.PHONY: all help rcnn spp fast faster mask rival yolov3 ablations bench speed peers detect compare notebooks test slow lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn spp fast faster mask bench  ## every paper on the default data, then the benchmark
@@ -84,8 +84,11 @@ compare: $(VENV)  ## every paper's newest detector on photographs, side by side:
 notebooks: $(VENV)  ## the notebooks executed in place, on the runs that `make` leaves; ARGS="rcnn": one of them
 	@$(IN) -m notebooks --runs "$(RUNS)" --preset "$(PRESET)" $(ARGS)
 
-test: $(VENV)  ## all tests
-	$(IN) -m pytest -q -n 2 tests
+test: $(VENV)  ## the tests, but for the slow ones
+	$(IN) -m pytest -q -n 2 -m "not slow" tests
+
+slow: $(VENV)  ## the slow tests: whole programs killed again and again, also one of several ranks
+	$(IN) -m pytest -q -m slow tests
 
 lint: $(VENV)  ## formatting, types and the import rule
 	$(IN) -m ruff check .

@@ -24,6 +24,9 @@ def open_image(path: Path) -> Image.Image:
             WebP more than half of it: decoding holds 10 bytes a pixel, a WebP's 16.
     """
     image = Image.open(path, formats=FORMATS)
+    # Without a name Pillow reads the pixels instead of mapping them into memory: it maps grey
+    # TIFFs that are to be turned in the wrong shape, and a mapped file that is cut is a crash.
+    image.filename = ""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.format == "WEBP":
         limit //= 2

@@ -235,6 +235,7 @@ def test_a_broken_file_is_named(saved: Path, name: str, damage: Callable[[Path],
         pytest.param(edited("proposals.after", 0), id="no proposals wanted"),
         pytest.param(edited("detection.per_class", -1), id="a number of boxes below 0"),
         pytest.param(edited("scale.test", [64, 96]), id="two scales at test"),
+        pytest.param(edited("scale.test", [10**6]), id="a scale of terabytes"),
     ],
 )
 def test_a_description_of_something_else_is_refused(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas as pd
 import pytest
+import zmq
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionError
@@ -57,6 +59,15 @@ def no_pictures(job: Job, *inputs: Any) -> None:
     """In place of the runs' own, which take most of a `micro` run's time."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_threads_left() -> Iterator[None]:
+    """ZeroMQ's go on drawing from C's rand(), which selective search must have alone."""
+    yield
+    for each in gc.get_objects():
+        if isinstance(each, zmq.Context) and not each.closed:
+            each.destroy(linger=0)
+
+
 @pytest.fixture
 def executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Every notebook by its name, with the outputs it has on `micro` runs, errors included."""
@@ -82,6 +93,4 @@ def executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             found[path.stem] = notebook
     finally:
         run_sync(kernel.shutdown_kernel)(now=True)
-        # Its sockets' thread goes on drawing from C's rand(), which selective search must have alone.
-        kernel.context.destroy(linger=0)
     return found

@@ -11,6 +11,8 @@ import torch
 
 from tests.ranks.test_trainings import ENVIRONMENT, ROOT, TORCHRUN
 
+pytestmark = pytest.mark.slow
+
 
 def start(folder: Path, *arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
     folder.mkdir()

@@ -365,6 +365,19 @@ def without(key: str) -> Callable[[Path], None]:
     return change
 
 
+def other(**arrays: np.ndarray) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with np.load(path) as given:
+            np.savez(path, **{**given, **arrays})
+
+    return change
+
+
+def compressed(path: Path) -> None:
+    with np.load(path) as arrays:
+        np.savez_compressed(path, **arrays)
+
+
 def edited(**changes: Any) -> Callable[[Path], None]:
     """A field set to another value, or with None removed."""
 
@@ -418,6 +431,15 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, damage: Callable[[Pat
         pytest.param("svms.npz", without("bias"), id="SVMs without bias"),
         pytest.param("svms.npz", without("scale"), id="SVMs without scale"),
         pytest.param("regressors.npz", without("weights"), id="regressors without weights"),
+        pytest.param("svms.npz", other(bias=np.zeros(3)), id="SVMs of three classes"),
+        pytest.param("svms.npz", other(weights=np.zeros((2, 255))), id="SVMs of other features"),
+        pytest.param("svms.npz", other(bias=np.full(2, np.nan)), id="a bias that is none"),
+        pytest.param("svms.npz", other(bias=np.array(["a", "b"])), id="a bias of text"),
+        pytest.param("regressors.npz", other(weights=np.zeros((2, 4, 9))), id="other regressors"),
+        pytest.param("regressors.npz", compressed, id="compressed"),
+        pytest.param("model.json", edited(layer="fc9"), id="no such layer"),
+        pytest.param("model.json", edited(top=-1), id="fewer than no proposals"),
+        pytest.param("model.json", edited(context=1e308), id="a context of everything"),
     ],
 )
 def test_what_is_no_finished_detector_is_refused(

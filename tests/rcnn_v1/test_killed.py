@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-KILLS = 3
+KILLS = 10
 RUN = "shapes-micro-tiny/rcnn"
 
 
@@ -46,6 +47,7 @@ def metrics(runs: Path) -> Any:
     return without_times(found)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     began = time.monotonic()
@@ -64,7 +66,7 @@ def test_killed_at_any_moment_it_ends_as_one_that_was_not(tmp_path: Path) -> Non
             kills += 1
             program.wait()
     print(f"killed after {', '.join(f'{moment:.2f}' for moment in moments)} s")
-    assert kills >= 1, "the run was over before it could be killed"
+    assert kills >= 3, "the run was over before it could be killed"
     assert start(killed).wait() == 0
 
     assert metrics(killed) == metrics(whole)

@@ -30,15 +30,6 @@ def test_other_machines_rows_are_shown(
         assert (report / f"machines.{suffix}").stat().st_size > 1000
 
 
-def test_without_other_machines_there_is_no_section(
-    compared: list[Comparison], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write, "elsewhere", lambda: elsewhere(tmp_path / "none"))
-    page = write_report(compared, tmp_path).read_text()
-    assert "Measured elsewhere" not in page
-    assert not (tmp_path / "machines.png").exists()
-
-
 def test_a_table_of_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("title,label\nx,y\n")
     with pytest.raises(InputError, match=r"a\.csv: is no benchmark\.csv: has no column paper"):

@@ -97,7 +97,8 @@ def row(name: str, done: Progress) -> str:
     )
 
 
-HEAD = "| reader | cases | read | refused | failed | slowest, s | most memory, MiB |\n|---|---|---|---|---|---|---|"
+COLUMNS = ("reader", "cases", "read", "refused", "failed", "slowest, s", "most memory, MiB")
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -106,4 +106,4 @@ def _wrong(draw: st.DrawFn, _: Path) -> Case:
     return Case(NAME, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
 
 
-ARGUMENTS = Reader("Options (ARGS)", _make, _read, _wrong, share=8, names_file=False, quick=60)
+ARGUMENTS = Reader("Options (ARGS)", _make, _read, _wrong, share=8, names_file=False, quick=40)

@@ -53,9 +53,6 @@ def run(reader: Reader, cases: int, first: int, folder: Path) -> None:
     inside = folder / "files"
     inside.mkdir(parents=True)
     strategy = reader.cases(inside)
-    for name in dict.fromkeys(path.relative_to(inside) for path in inside.rglob("*")):
-        if (inside / name).is_file() and os.path.exists(inside / name):
-            (inside / name).read_bytes()
     progress = Progress()
     descriptor = os.open(folder / "progress.json", os.O_CREAT | os.O_WRONLY)
 

@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "lossless.webp": ("RGBA", {"lossless": True}),
     "moving.gif": ("P", {"save_all": True}),
     "raw.tif": ("RGB", {}),
+    "grey.tif": ("L", {"exif": True}),
     "lzw.tif": ("RGB", {"compression": "tiff_lzw"}),
     "deflate.tif": ("I;16", {"compression": "tiff_adobe_deflate"}),
     "jpeg.tif": ("RGB", {"compression": "jpeg"}),
@@ -151,4 +152,4 @@ def _wrong(folder: Path) -> st.SearchStrategy[Case]:
     return st.one_of(pngs, bmps, gifs, bombs, joined).map(lambda content: Case("rgb.png", content))
 
 
-IMAGES = Reader("Images", _make, _read, _wrong, share=2, quick=300)
+IMAGES = Reader("Images", _make, _read, _wrong, share=2, quick=250)

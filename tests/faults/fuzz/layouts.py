@@ -108,15 +108,15 @@ def _xml(draw: st.DrawFn, folder: Path) -> Case:
     elif how == "entities":
         text = draw(st.sampled_from(ENTITIES)) + text.replace(">cat<", ">&x;&y;<")
     elif how == "depth":
-        depth = draw(st.sampled_from((100, 10_000, 200_000)))
+        depth = draw(st.sampled_from((100, 1000, 50_000)))
         text = text.replace("<folder>", "<a>" * depth + "</a>" * depth + "<folder>")
     elif how == "attributes":
-        count = draw(st.sampled_from((10, 20_000)))
+        count = draw(st.sampled_from((10, 2000)))
         attributes = " ".join(f'a{n}="{n}"' for n in range(count))
         text = text.replace("<folder>", f"<folder {attributes}>")
     else:
         thing = text.partition("<object>")[2].partition("</object>")[0]
-        text = text.replace("</annotation>", f"<object>{thing}</object>" * 2000 + "</annotation>")
+        text = text.replace("</annotation>", f"<object>{thing}</object>" * 300 + "</annotation>")
     encoding = draw(st.sampled_from(("utf-8", "utf-8", "utf-8", "utf-16", "latin-1")))
     return Case(name, text.encode(encoding, "replace"))
 
@@ -175,7 +175,7 @@ def _outlines(draw: st.DrawFn, folder: Path) -> Case:
     data = json.loads((folder / name).read_text())
     first = data["annotations"][0]
     far = draw(st.sampled_from((47.0, 48, 49, 1e6, 2.0**31)))
-    many = draw(st.sampled_from((10, 1000, 30_000)))
+    many = draw(st.sampled_from((10, 300, 300, 30_000)))
     how = draw(st.sampled_from(("zigzag", "polygons", "size", "counts", "string", "objects")))
     if how == "zigzag":
         first["segmentation"] = [[-far, 0, far, HEIGHT] * many]
@@ -233,13 +233,13 @@ def _read_yolo(folder: Path, _: str) -> None:
 _MERGED = f"{{{{<<: [{', '.join(['*a{0}'] * 10)}]}}}}"
 YAMLS: list[Callable[[str], str]] = [
     lambda text: "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*a, *a]\n" for c in "bcde") + text,
-    lambda text: f"names: {'[' * 3000}",
+    lambda text: f"names: {'[' * 400}",
     lambda text: (
         "a0: &a0 {x: 1}\n"
         + "".join(f"a{n}: &a{n} {_MERGED.format(n - 1)}\n" for n in range(1, 9))
         + text
     ),
-    lambda text: text.replace("[cat, dog]", f"[{', '.join(map(str, range(30_000)))}, cat, cat]"),
+    lambda text: text.replace("[cat, dog]", f"[{', '.join(map(str, range(3_000)))}, cat, cat]"),
     lambda text: text + "# " + "x" * 10**6,
     lambda text: f"? {'x' * 5000}\n: 1\n{text}",
     lambda text: text.replace("cat", "!!python/object/apply:os.getpid []"),
@@ -255,7 +255,7 @@ YAMLS: list[Callable[[str], str]] = [
     lambda text: text.replace("train.txt", "'a\\0b'"),
     lambda text: text.replace("train.txt", '"a\\0b"'),
     lambda text: text.replace("train.txt", '"\\ud800"'),
-    lambda text: text.replace("train.txt", f"[{', '.join(['images/train'] * 2000)}]"),
+    lambda text: text.replace("train.txt", f"[{', '.join(['images/train'] * 300)}]"),
     lambda text: f"<<: *a\n{text}",
     lambda text: f"path: {'a/' * 3000}\n{text}",
     lambda text: f'path: "\\0"\n{text}',

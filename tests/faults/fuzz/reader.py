@@ -6,6 +6,7 @@ that names the file: no other exception, no crash, no hang, no gigabytes.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Reader:
 
     @property
     def slug(self) -> str:
-        return self.name.lower().replace(" ", "_").replace(".", "_")
+        return re.sub(r"\W+", "_", self.name.lower()).strip("_")
 
     def cases(self, folder: Path) -> st.SearchStrategy[Case]:
         """Makes the folder's files; cases of them."""
@@ -80,7 +81,7 @@ class Reader:
         """
         path = folder / case.name
         whole = path.read_bytes()
-        path.write_bytes(case.content)
+        _replace(path, case.content)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -94,5 +95,11 @@ class Reader:
             assert not self.names_file or str(folder) in line, f"names no file: {line!r}"
             return False
         finally:
-            path.write_bytes(whole)
+            _replace(path, whole)
         return True
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Another file of that name. One that is cut and written over has some systems wait for the disk."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)

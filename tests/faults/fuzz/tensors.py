@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import zipfile
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stages.backbones.weights import fill, load_state
+from stages.errors import InputError
 from stages.store import Job
 from stages.training.loop import train
 from stages.training.sgd import SGDConfig
@@ -50,9 +52,10 @@ def _bomb() -> bytes:
     """400 megabytes of weights, deflated to two."""
     small = _saved({"weight": torch.zeros(4)})
     made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(small)) as before, zipfile.ZipFile(
-        made, "w", zipfile.ZIP_DEFLATED, compresslevel=1
-    ) as after:
+    with (
+        zipfile.ZipFile(io.BytesIO(small)) as before,
+        zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as after,
+    ):
         for info in before.infolist():
             if info.filename.endswith("data/0"):
                 with after.open(info.filename, "w", force_zip64=True) as file:
@@ -223,11 +226,16 @@ def _checkpoint(folder: Path) -> Sequence[str]:
 def _read_checkpoint(folder: Path, name: str) -> None:
     """Whatever is in it, training ends as if it had never been interrupted, or as if begun again."""
     content = (folder / name).read_bytes()
-    model = _train(folder)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        model = _train(folder)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     rows = (folder / "losses.csv").read_text().splitlines()
     assert len(rows) <= ITERATIONS + 1
     (folder / name).write_bytes(content)  # a finished training removes it
+    for line in said.getvalue().splitlines():
+        if line.endswith("training from the start"):
+            raise InputError(line)
 
 
 def _wrong_checkpoint(folder: Path) -> st.SearchStrategy[Case]:
@@ -272,4 +280,4 @@ def _wrong_checkpoint(folder: Path) -> st.SearchStrategy[Case]:
 
 
 WEIGHTS = Reader("Weights", _weights, _read_weights, _wrong_weights)
-CHECKPOINTS = Reader("Checkpoints", _checkpoint, _read_checkpoint, _wrong_checkpoint, quick=100)
+CHECKPOINTS = Reader("Checkpoints", _checkpoint, _read_checkpoint, _wrong_checkpoint, quick=60)

@@ -14,6 +14,7 @@ from PIL import Image
 from stages.data import decode as decode_module
 from stages.data.decode import ImageCache, decode, image_of
 from stages.data.records import Record
+from stages.data.size import size_of
 from stages.errors import InputError
 
 ORIENTATION = 0x0112
@@ -244,6 +245,22 @@ def test_tall_images_are_converted_in_parts(
         monkeypatch.setattr(decode_module, "ROWS", rows)
         assert np.array_equal(decode(path), whole)
     assert whole.shape == ((50, 7, 3) if orientation == 1 else (7, 50, 3))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "CMYK", "I;16"])
+def test_turned_tiffs_of_every_mode(tmp_path: Path, mode: str) -> None:
+    """Pillow maps uncompressed ones into memory, where it would take their sides for one another."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 7), dtype=np.uint8)
+    plain = Image.fromarray(pixels.astype(np.uint16) * 257) if mode == "I;16" else None
+    plain = Image.fromarray(pixels).convert(mode) if plain is None else plain
+    plain.save(tmp_path / "plain.tif")
+    exif = plain.getexif()
+    exif[ORIENTATION] = 6
+    plain.save(tmp_path / "turned.tif", exif=exif)
+    assert np.array_equal(
+        decode(tmp_path / "turned.tif"), np.rot90(decode(tmp_path / "plain.tif"), -1)
+    )
+    assert size_of(tmp_path / "turned.tif") == (50, 7)
 
 
 def test_a_webp_may_be_half_as_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_links_and_devices_that_lead_out_are_refused(
     assert everything(tmp_path / "in" / "out") == set()
 
 
-@pytest.mark.parametrize("names", [["a" * 300], ["a", "a/b"], ["a/b", "a"], ["."]])
+@pytest.mark.parametrize("names", [["a" * 300], ["a", "a/b"], ["a/b", "a"]])
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 def test_names_that_cannot_be_written_are_said(
     tmp_path: Path, names: list[str], suffix: str
