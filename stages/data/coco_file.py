@@ -20,8 +20,9 @@ from stages.data.records import Segmentation
 from stages.data.segmentation import polygons_of, run_lengths_of
 from stages.errors import InputError, one_line
 
-# Of a side, in pixels.
+# Of a side, in pixels; and of an image: no such one is read, but its masks would be drawn.
 LARGEST = 2**16
+MOST_PIXELS = 2**27
 # Of a box from its image: farther is no number of pixels.
 FARTHEST = 2.0**31
 
@@ -148,6 +149,8 @@ def _image(path: Path, what: str, entry: Mapping[str, Any]) -> tuple[tuple[int, 
     for side in (width, height):
         if type(side) not in (int, float) or side != side // 1 or not 0 < side <= LARGEST:
             raise InputError(f"{path}: {what}: size {shown(width)}x{shown(height)}")
+    if width * height > MOST_PIXELS:
+        raise InputError(f"{path}: {what}: size {shown(width)}x{shown(height)}")
     return (int(width), int(height)), file_name
 
 

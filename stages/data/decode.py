@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from stages.data.opening import open_image
+from stages.data.opening import FAULTS, open_image
 from stages.data.records import Record
 from stages.errors import InputError, one_line
 
@@ -30,8 +30,9 @@ def decode(path: Path) -> np.ndarray:
             return _rgb(image)
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not readable as an image: {one_line(error)}") from None
+    except FAULTS as error:
+        reason = one_line(error) or type(error).__name__
+        raise InputError(f"{path}: not readable as an image: {reason}") from None
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

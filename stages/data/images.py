@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from stages.ahead import ahead
 from stages.data.decode import image_of
-from stages.data.opening import open_image
+from stages.data.opening import FAULTS, open_image
 from stages.data.records import Record
 from stages.data.segmentation import draw_segmentations
 from stages.errors import InputError, one_line
@@ -48,10 +47,9 @@ def masks_of(record: Record) -> Tensor:
     try:
         with open_image(record.mask_path) as image:
             indices = np.array(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{record.mask_path}: not readable as an image: {one_line(error)}"
-        ) from None
+    except FAULTS as error:
+        reason = one_line(error) or type(error).__name__
+        raise InputError(f"{record.mask_path}: not readable as an image: {reason}") from None
     if indices.shape != (record.height, record.width):
         size = "x".join(map(str, indices.shape[1::-1] + indices.shape[2:]))
         raise InputError(

@@ -14,14 +14,16 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 # to another program to run, whatever the file is called.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
 
+# What Pillow raises for what is no image, or wants more memory than there is.
+FAULTS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError)
+
 
 def open_image(path: Path) -> Image.Image:
     """The file's header read, its pixels not yet.
 
     Raises:
-        OSError, ValueError, SyntaxError: it is no image of these formats.
-        Image.DecompressionBombError: it holds more than Pillow's limit of pixels (89 million), a
-            WebP more than half of it: decoding holds 10 bytes a pixel, a WebP's 16.
+        FAULTS: it is no image of these formats, or holds more than Pillow's limit of pixels (89
+            million), a WebP more than half of it: decoding holds 10 bytes a pixel, a WebP's 16.
     """
     image = Image.open(path, formats=FORMATS)
     # Without a name Pillow reads the pixels instead of mapping them into memory: it maps grey

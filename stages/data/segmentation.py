@@ -78,6 +78,8 @@ def run_lengths_of(runs: dict[str, Any], width: int, height: int) -> bytes:
         raise ValueError(
             f"run lengths of size {size!r} (H, W), but its image has {[height, width]}"
         )
+    if width * height >= 2**32:
+        raise ValueError(f"run lengths of {width}x{height} pixels, more than pycocotools counts")
     if isinstance(counts, str):
         lengths = uncompressed(counts)
     elif isinstance(counts, list) and set(map(type, counts)) <= {int}:

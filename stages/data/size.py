@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from stages.data.opening import open_image
+from stages.data.opening import FAULTS, open_image
 from stages.errors import InputError, one_line
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose rows are the upright image's columns
@@ -27,6 +27,7 @@ def size_of(path: Path) -> tuple[int, int]:
                 orientation = None  # Pillow gives the size of these as they will be turned
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not readable as an image: {one_line(error)}") from None
+    except FAULTS as error:
+        reason = one_line(error) or type(error).__name__
+        raise InputError(f"{path}: not readable as an image: {reason}") from None
     return (height, width) if orientation in TURNED else (width, height)

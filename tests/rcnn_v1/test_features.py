@@ -229,12 +229,26 @@ def without_offsets(path: Path) -> None:
         del file["offsets"]
 
 
+def with_offsets(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        with h5py.File(path, "a") as file:
+            offsets = file["offsets"][:]
+            del file["offsets"]
+            file["offsets"] = change(offsets)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         flip_a_byte_of_the_features,
         cut_short,
         without_offsets,
+        with_offsets(lambda offsets: offsets[:-1]),
+        with_offsets(lambda offsets: offsets[::-1].copy()),
+        with_offsets(lambda offsets: offsets + np.arange(len(offsets))),
+        with_offsets(lambda offsets: offsets.astype(float)),
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"no HDF5 at all"),
     ],

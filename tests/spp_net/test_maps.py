@@ -188,11 +188,27 @@ def without_sizes(path: Path) -> None:
         del file["sizes"]
 
 
+def other(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        with h5py.File(path, "a") as file:
+            values = file[name][:]
+            del file[name]
+            file[name] = change(values)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         flip_a_byte_of_the_cells,
         without_sizes,
+        other("sizes", lambda sizes: sizes + 1),
+        other("sizes", lambda sizes: -sizes),
+        other("sizes", lambda sizes: sizes[:-1]),
+        other("ratios", lambda ratios: ratios * np.nan),
+        other("ratios", lambda ratios: ratios[:, :3]),
+        other("cells", lambda cells: cells[1:]),
         lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
         lambda path: path.write_bytes(b"no HDF5 at all"),
         lambda path: path.unlink(),

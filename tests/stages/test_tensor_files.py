@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from stages.tensor_files import is_plain, load_tensors, refuse_compressed
 
+ROOT = Path(__file__).parents[2]
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(3)}
 
 
@@ -98,3 +100,24 @@ def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
 )
 def test_plain_tensors(value: object, plain: bool) -> None:
     assert is_plain(value) == plain
+
+
+PACKAGES = ("stages", "rcnn_v1", "spp_net", "fast_rcnn", "faster_rcnn", "mask_rcnn", "benchmarks")
+# What runs code that is in a file, or may; `load_tensors` is the one place that loads a pickle.
+UNSAFE = re.compile(
+    r"pickle\.loads?\(|torch\.load\(|allow_pickle=True|weights_only=False|yaml\.(unsafe_|full_)?load\("
+    r"|joblib\.load|shelve\.|marshal\.loads?|xml\.etree\.ElementTree import parse|fromstring\("
+)
+
+
+def test_nothing_else_loads_what_could_be_code() -> None:
+    found = {
+        (path.relative_to(ROOT).as_posix(), match[0])
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for match in UNSAFE.finditer(path.read_text())
+    }
+    assert found == {
+        ("stages/tensor_files.py", "torch.load("),
+        ("stages/data/yolo_files.py", "yaml.load("),  # by a SafeLoader
+    }

@@ -70,14 +70,14 @@ def run(reader: Reader, cases: int, first: int, folder: Path) -> None:
         progress.write(descriptor)
         forget_peak()
         before, begun = of_process("VmRSS") or 0, time.process_time()
-        fault = None
+        fault, trace = None, ""
         try:
             with limited():
                 accepted = reader.accepts(inside, case)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            fault = _named(error)
+            fault, trace = _named(error), traceback.format_exc()
         seconds = time.process_time() - begun
         progress.slowest = max(progress.slowest, seconds)
         progress.peak = max(progress.peak, (of_process("VmHWM") or 0) - before)
@@ -85,7 +85,7 @@ def run(reader: Reader, cases: int, first: int, folder: Path) -> None:
             fault = f"took more than {SLOW:g} s"
         if fault is not None:
             if fault not in progress.failures:
-                keep(folder, len(progress.failures), fault, case)
+                keep(folder, len(progress.failures), fault, case, trace)
             progress.failures[fault] = progress.failures.get(fault, 0) + 1
         elif accepted:
             progress.accepted += 1
@@ -97,12 +97,12 @@ def run(reader: Reader, cases: int, first: int, folder: Path) -> None:
     progress.write(descriptor)
 
 
-def keep(folder: Path, number: int, fault: str, case: Case) -> None:
+def keep(folder: Path, number: int, fault: str, case: Case, trace: str = "") -> None:
     """Write a case that failed, and how."""
     failed = folder / "failed"
     failed.mkdir(exist_ok=True)
     (failed / f"{number:02d}-{Path(case.name).name}").write_bytes(case.content)
-    (failed / f"{number:02d}.txt").write_text(f"{case.name}\n{fault}\n{traceback.format_exc()}")
+    (failed / f"{number:02d}.txt").write_text(f"{case.name}\n{fault}\n{trace}")
 
 
 def _named(error: BaseException) -> str:

@@ -22,10 +22,18 @@ from torch import Tensor, nn
 from stages.backbones.config import BackboneConfig, Name, PretrainConfig
 from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.networks import classifier, cut, tiny
-from stages.backbones.weights import Weights, build_backbone, fill, find_weights, load_state
+from stages.backbones.weights import (
+    Weights,
+    build_backbone,
+    fill,
+    find_weights,
+    load_built,
+    load_state,
+)
 from stages.errors import InputError
 from stages.store import Store
 from stages.training.sgd import SGDConfig
+from tests.faults.fuzz.memory import limited
 
 SHARED = Path(__file__).parents[3] / "../shared/weights"
 
@@ -253,6 +261,30 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, write: Callable[[Any], bytes]
     (tmp_path / "file.pt").write_bytes(write({"trunk.0.0.weight": Hostile(ran)}))
     refused(tmp_path / "file.pt")
     assert not ran.exists()
+
+
+# What a description asks for -----------------------------------------------------------------
+
+
+def test_a_network_is_built_and_filled(tmp_path: Path) -> None:
+    wanted = nn.Linear(3, 2)
+    torch.save(wanted.state_dict(), tmp_path / "file.pt")
+    built = load_built(lambda: nn.Linear(3, 2), tmp_path / "file.pt", "no network")
+    assert built.weight.device.type == "cpu"
+    assert torch.equal(built.weight, wanted.weight)
+
+
+def test_what_the_file_does_not_hold_is_never_allocated(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "file.pt")
+    with limited(), pytest.raises(InputError, match=r"file\.pt: does not fit Linear: shape weight"):
+        load_built(lambda: nn.Linear(10**7, 10**7), tmp_path / "file.pt", "no network")
+
+
+def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "file.pt")
+    with pytest.raises(InputError, match="no network: ") as caught:
+        load_built(lambda: nn.Linear(10**30, 2), tmp_path / "file.pt", "no network")
+    assert "\n" not in str(caught.value)
 
 
 # Where they come from ------------------------------------------------------------------------

@@ -507,6 +507,18 @@ def test_anything_anywhere_is_refused_or_read(
     assert refused > 100
 
 
+def test_an_image_that_nobody_could_read_is_refused_before_its_masks_are_drawn(
+    train: Path, change: Change
+) -> None:
+    def widen(data: Any) -> None:
+        data["images"][0] |= {"width": 2**16, "height": 2**16}
+        runs = {"size": [2**16, 2**16], "counts": [2**32]}
+        data["annotations"][0]["segmentation"] = runs
+
+    change(train, widen)
+    assert fault_of(train) == "image 1: size 65536x65536"
+
+
 def test_no_image(train: Path, change: Change) -> None:
     change(train, lambda data: data.update(images=[], annotations=[]))
     assert fault_of(train) == "lists no image"

@@ -14,6 +14,7 @@ from stages.data.images import load_images, masks_of, target_of
 from stages.data.records import Record
 from stages.data.voc import VOCFolder
 from stages.errors import InputError
+from tests.faults.fuzz.memory import limited
 
 CAT, DOG = ("cat", 3, 4, 20, 30), ("dog", 10, 2, 40, 33, 1)
 
@@ -91,14 +92,22 @@ def in_colours(path: Path, record: Record) -> None:
     Image.new("RGB", (record.width, record.height)).save(path)
 
 
-@pytest.mark.parametrize("fault", [truncated, text, gone, other_size, in_colours])
+def of_gigabytes(path: Path, _: Record) -> None:
+    """A part that claims to be as long as no machine has memory."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b"IDAT")
+    content[place - 4 : place] = b"\x7f\xff\xff\xff"
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("fault", [truncated, text, gone, other_size, in_colours, of_gigabytes])
 def test_a_faulty_file_of_masks_is_named(
     data: VOCFolder, fault: Callable[[Path, Record], None]
 ) -> None:
     record = data.train[0]
     assert record.mask_path is not None
     fault(record.mask_path, record)
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(InputError) as raised, limited():
         masks_of(record)
     assert str(raised.value).startswith(f"{record.mask_path}: ")
     assert "\n" not in str(raised.value)

@@ -130,6 +130,12 @@ def test_less_than_three_points_are_no_polygon() -> None:
     assert [polygon.tolist() for polygon in kept] == [[0, 0, 4, 0, 4, 4]]
 
 
+def test_run_lengths_of_more_pixels_than_pycocotools_counts() -> None:
+    runs_of_all = {"size": [2**16, 2**16], "counts": [2**32]}
+    with pytest.raises(ValueError, match="more than pycocotools counts"):
+        run_lengths_of(runs_of_all, 2**16, 2**16)
+
+
 @pytest.mark.parametrize(
     ("given_runs", "fault"),
     [

@@ -263,6 +263,25 @@ def test_a_damaged_checkpoint_starts_over_and_says_so(
         ),
         pytest.param(lambda state: state.pop("iteration"), id="no iteration"),
         pytest.param(lambda state: state["optimiser"]["param_groups"].pop(), id="fewer groups"),
+        pytest.param(lambda state: state.update(iteration=-1), id="before the beginning"),
+        pytest.param(lambda state: state.update(iteration=ITERATIONS), id="after the end"),
+        pytest.param(lambda state: state.update(iteration="7"), id="a word for the iteration"),
+        pytest.param(
+            lambda state: state["model"]["scores.bias"].fill_(torch.nan), id="no finite weight"
+        ),
+        pytest.param(
+            lambda state: state["model"].update({"scores.bias": torch.zeros(3).double()}),
+            id="another precision",
+        ),
+        pytest.param(
+            lambda state: state["optimiser"]["state"][0].update(momentum_buffer=torch.zeros(7)),
+            id="momentum of another shape",
+        ),
+        pytest.param(
+            lambda state: state["optimiser"]["state"][0].update(momentum_buffer="fast"),
+            id="momentum in words",
+        ),
+        pytest.param(lambda state: state["optimiser"].update(state=5), id="no momenta"),
     ],
 )
 def test_a_checkpoint_of_another_training_starts_over(
@@ -280,6 +299,17 @@ def test_a_checkpoint_of_another_training_starts_over(
     net = run(tmp_path)
     assert f"{checkpoint}: damaged" in capsys.readouterr().err
     assert_same_weights(net, whole[1])
+
+
+def test_a_checkpoints_rates_are_the_configurations(
+    whole: tuple[Path, Net], tmp_path: Path
+) -> None:
+    die(tmp_path, 10)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for group in state["optimiser"]["param_groups"]:
+        group.update(momentum=0.0, weight_decay=5.0, lr="fast", factor=None)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert_same_weights(run(tmp_path), whole[1])
 
 
 def test_a_checkpoint_half_written_is_not_one(whole: tuple[Path, Net], tmp_path: Path) -> None:
