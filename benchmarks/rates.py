@@ -24,9 +24,9 @@ from stages.backbones.weights import Weights
 from stages.data.decode import image_of
 from stages.data.records import Dataset, Record
 from stages.device import choose_dtype
+from stages.processes import spread
 from stages.proposals.cache import write_proposals
-from stages.proposals.selective_search import SelectiveSearchConfig, search
-from stages.proposals.stage import search_all
+from stages.proposals.selective_search import SelectiveSearchConfig, search, search_record
 from stages.store import Artifact, Job
 
 CONTEXT = Config().context
@@ -122,7 +122,7 @@ def search_speedup(data: Dataset, seconds: float = 40.0) -> dict[str, float]:
 
     def rate(workers: int) -> float:
         began = time.perf_counter()
-        for _ in search_all(tasks, workers):
+        for _ in spread(search_record, tasks, workers):
             pass
         return len(tasks) / (time.perf_counter() - began)
 

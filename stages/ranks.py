@@ -46,6 +46,17 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def any(self, value: bool) -> bool:
+        """Whether it is so on some rank, said by all together."""
+        if self.world == 1:
+            return value
+        import torch
+        import torch.distributed as dist
+
+        total = torch.tensor(int(value))
+        dist.all_reduce(total)
+        return bool(total)
+
     def wait(self) -> None:
         """Until all ranks are here."""
         self.tell(None)

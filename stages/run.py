@@ -24,9 +24,11 @@ import tyro
 from stages.data.records import Dataset
 from stages.device import choose_device, choose_dtype
 from stages.errors import InputError, one_line
+from stages.interrupts import TerminatedError, listen
 from stages.machine import cores
 from stages.memory import keep_freed_memory
 from stages.numbers import check_numbers
+from stages.processes import lost_a_worker
 from stages.ranks import ALONE, Ranks, join, leave, lost_a_rank
 from stages.store import Store, describe
 from stages.writing import replacing
@@ -254,9 +256,16 @@ def _differences(a: Any, b: Any, name: str = "") -> list[str]:
     return [] if a == b else [f"{name} {a} there, {b} here"]
 
 
-def main(command: Callable[[Sequence[str]], None]) -> None:
-    """Run a command as a program: what the user can mend is one line on stderr and exit code 2."""
+def main(command: Callable[[Sequence[str]], None], go_on: str = GO_ON) -> None:
+    """Run a command as a program: what the user can mend is one line on stderr and exit code 2.
+
+    Ctrl-C is 130 and SIGTERM 143, as shells have it, and a process lost 1, each with a line.
+
+    Args:
+        go_on: what that line says of going on.
+    """
     keep_freed_memory()
+    listen()
     said = sys.stderr
     if os.environ.get("RANK", "0") != "0":  # the leading rank speaks for all, but for errors
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the program ends)
@@ -266,12 +275,16 @@ def main(command: Callable[[Sequence[str]], None]) -> None:
     except InputError as error:
         print(f"error: {error.line}", file=said)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"interrupted: {GO_ON}", file=said)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, TerminatedError)
+        print(f"{'terminated' if terminated else 'interrupted'}: {go_on}", file=said)
+        sys.exit(143 if terminated else 130)
     except Exception as error:
+        if lost_a_worker(error):
+            print(f"error: a worker process died, for want of memory? {go_on}", file=said)
+            sys.exit(1)
         if lost_a_rank(error):
-            print(f"error: another rank is gone ({one_line(error)[:80]}); {GO_ON}", file=said)
+            print(f"error: another rank is gone ({one_line(error)[:80]}); {go_on}", file=said)
             sys.exit(1)
         refused = _refused_writing(error)
         if refused is None:

@@ -26,6 +26,12 @@ TITLES: dict[Kind, str] = {
 OWN_STRIDES: dict[Kind, Stride] = {"faster": 32, "mask": 32, "ssd": 16, "retinanet": 8}
 
 
+# Of SSD's image, in pixels: the last of its six maps is then made from one of more than a cell. From a
+# single cell, oneDNN's gradient of a strided 3x3 convolution in bfloat16 reads memory that nobody wrote
+# (PyTorch 2.11 on a CPU with AVX-512): now and then it is not finite.
+LEAST_SQUARE = 257
+
+
 @dataclass(frozen=True)
 class Config:
     """All of a detector of torchvision's that is not torchvision's default.
@@ -37,7 +43,7 @@ class Config:
         shorter, longest: side in pixels of the resized image, in training and test; as our papers'
             (torchvision: 800 and 1333). Not SSD's.
         square: side in pixels of the square that SSD resizes an image to, whatever its shape was (its
-            section 3; 512 is its other).
+            section 3; 512 is its other). `LEAST_SQUARE` or more.
         finest_stride: of the pyramid's maps, in pixels of the resized image; None: the kind's own, see
             `OWN_STRIDES`. SSD has no other.
         trainable_layers: stages of the trunk that learn, counted from its end, of six; all where the
@@ -102,6 +108,8 @@ def check(config: Config) -> None:
     ):
         if value < 1:
             raise InputError(f"{option} {value}: takes 1 or more")
+    if config.kind == "ssd" and config.square < LEAST_SQUARE:
+        raise InputError(f"--square {config.square}: SSD's six maps need {LEAST_SQUARE} or more")
     if config.kind == "ssd" and stride_of(config) != OWN_STRIDES["ssd"]:
         raise InputError(f"--finest-stride {config.finest_stride}: of SSD it is 16")
 
@@ -139,7 +147,7 @@ PRESETS = {
             pretrain=PretrainConfig(objects=64, held_out=16, sgd=SGDConfig(lr=0.02, iterations=4)),
         ),
         shorter=96,
-        square=96,
+        square=LEAST_SQUARE,
         sgd=SGDConfig(lr=1e-3, iterations=3),
     ),
 }

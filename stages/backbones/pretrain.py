@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from torch import Tensor
 from stages.backbones.classifier import Classifier
 from stages.backbones.config import Name, PretrainConfig
 from stages.backbones.networks import classifier, cut, tiny
-from stages.data.shapes import CLASSES, draw_objects
+from stages.data.shapes import CLASSES, draw_chunk
 from stages.device import autocast, choose_dtype
+from stages.processes import spread
 from stages.store import Job, stage
 from stages.training.loop import train
 from stages.writing import replacing
@@ -92,11 +92,7 @@ def pretrain(job: Job, name: Name, config: PretrainConfig) -> None:
 def _draw(seed: int, count: int, side: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
     """Objects 0 to `count` of the seed: uint8 [., side, side, 3] and int64 [.]."""
     chunks = [(seed, start, min(CHUNK, count - start), side) for start in range(0, count, CHUNK)]
-    if workers:
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            drawn = pool.starmap(draw_objects, chunks)
-    else:
-        drawn = [draw_objects(*chunk) for chunk in chunks]
+    drawn = list(spread(draw_chunk, chunks, workers))
     return np.concatenate([crops for crops, _ in drawn]), np.concatenate(
         [labels for _, labels in drawn]
     )

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-import multiprocessing
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from PIL import Image
 from stages.data.drawing import Stencil, backdrop, paint, photograph, rasterise
 from stages.data.outlines import DISTRACTORS, OUTLINES, pose
 from stages.errors import InputError
+from stages.processes import spread
 from stages.store import Job, stage
 
 CLASSES: tuple[str, ...] = tuple(sorted(OUTLINES))
@@ -303,6 +302,11 @@ def _neighbour(rng: np.random.Generator, size: float, pile: Pile) -> Stencil:
     return stencil.at(round(x - w / 2), round(y - h / 2))
 
 
+def draw_chunk(chunk: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """`draw_objects` of (seed, first, count, side), as a worker process calls it."""
+    return draw_objects(*chunk)
+
+
 # ------------------------------------------------------- the data set on disk
 
 
@@ -319,7 +323,9 @@ def draw_shapes(job: Job, config: ShapesConfig) -> None:
     splits = ((TRAIN, config.train, "trainval"), (TEST, config.test, "test"))
     scenes = [(split, n) for split, count, _ in splits for n in range(count)]
     missing = [scene for scene in scenes if not _is_drawn(job.folder, scene)]
-    _each(partial(_write_scene, job.folder, config), missing, job.workers)
+    drawing = spread(partial(_write_scene, job.folder, config), missing, job.workers, at_once=8)
+    for _ in drawing:
+        pass
     for split, count, name in splits:
         ids = "".join(f"{_name((split, n))}\n" for n in range(count))
         _write(job.folder / "ImageSets" / "Main" / f"{name}.txt", ids.encode())
@@ -398,17 +404,3 @@ def voc_palette() -> list[int]:
         for value in range(256)
         for channel in range(3)
     ]
-
-
-def _each(
-    work: Callable[[tuple[int, int]], None], scenes: list[tuple[int, int]], workers: int
-) -> None:
-    """Do the work for every scene, in this process or in several."""
-    if workers <= 1 or len(scenes) < 2:
-        for scene in scenes:
-            work(scene)
-        return
-    # Spawned, not forked: the caller may hold threads and an accelerator.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(scenes))) as pool:
-        for _ in pool.imap_unordered(work, scenes, chunksize=8):
-            pass

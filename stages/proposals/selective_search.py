@@ -12,9 +12,6 @@ file name give the same boxes.
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
-import os
-import threading
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +20,6 @@ import numpy as np
 
 from stages.data.decode import image_of
 from stages.data.records import Record
-from stages.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -66,19 +62,6 @@ def search(image: np.ndarray, config: SelectiveSearchConfig) -> np.ndarray:
     _, first = np.unique(rectangles, axis=0, return_index=True)
     x, y, width, height = rectangles[np.sort(first)].T
     return np.stack([x, y, x + width, y + height], axis=1).astype(np.float32)
-
-
-def prepare_worker() -> None:
-    """Have this worker process keep its memory, and end when its parent does, also a killed one."""
-    keep_freed_memory()  # an eighth less time an image
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def search_record(task: tuple[Record, SelectiveSearchConfig]) -> np.ndarray:

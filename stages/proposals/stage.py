@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +15,10 @@ from tqdm import tqdm
 
 from stages.data.records import Dataset, Record
 from stages.errors import InputError, expand
+from stages.processes import spread
 from stages.proposals.cache import Proposals, write_proposals
 from stages.proposals.recall import measure_recall, recall_table
-from stages.proposals.selective_search import (
-    SelectiveSearchConfig,
-    prepare_worker,
-    search_record,
-)
+from stages.proposals.selective_search import SelectiveSearchConfig, search_record
 from stages.shards import shards, unmade
 from stages.store import Artifact, Job, Store, stage
 from stages.writing import replacing
@@ -45,7 +40,7 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
     missing = unmade(mine)
     tasks = [(record, config) for shard in missing for record in records[shard.start : shard.stop]]
     total = sum(shard.stop - shard.start for shard in mine)
-    results = search_all(tasks, job.workers)
+    results = spread(search_record, tasks, job.workers)
     with tqdm(
         total=total, initial=total - len(tasks), unit="image", desc="selective search"
     ) as bar:
@@ -123,22 +118,6 @@ def keep_recall(job: Job, splits: Mapping[str, Sequence[Record]]) -> None:
         recall[split] = measure_recall(of_split, proposals)
         print(recall_table(split, recall[split]), file=sys.stderr)
     (job.folder / "recall.json").write_text(json.dumps(recall, indent=1))
-
-
-def search_all(
-    tasks: list[tuple[Record, SelectiveSearchConfig]], workers: int
-) -> Iterator[np.ndarray]:
-    """`search_record` of each task, in order."""
-    if workers == 0 or len(tasks) < 2:
-        yield from map(search_record, tasks)
-        return
-    # Spawned, so that a worker starts from nothing: no torch, no threads, no state of `rand()`.
-    spawn = multiprocessing.get_context("spawn")
-    # An executor, not a Pool: when a worker is killed it says so, where a Pool waits for ever.
-    with ProcessPoolExecutor(
-        min(workers, len(tasks)), mp_context=spawn, initializer=prepare_worker
-    ) as pool:
-        yield from pool.map(search_record, tasks)
 
 
 def _load_shard(path: Path) -> list[np.ndarray]:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from stages.ahead import ahead
 from stages.device import autocast, choose_dtype
 from stages.errors import InputError, one_line
+from stages.interrupts import held, leave_to_parent
 from stages.ranks import Ranks
 from stages.store import Job
 from stages.tensor_files import is_plain, load_tensors
@@ -76,9 +77,12 @@ def train(
         clip_norm: a longer gradient of all parameters together is shortened to this length; None:
             as it is. `losses.csv` has its length before.
 
+    Ctrl-C and SIGTERM end it after the step that is under way, with a checkpoint of it.
+
     Raises:
         TrainingDivergedError: naming the first iteration whose loss or gradient was not finite,
             or whose step left a weight that is not, and its images.
+        KeyboardInterrupt: it was interrupted.
     """
     device, folder = job.device, job.folder
     dtype = choose_dtype(config.dtype, device)
@@ -100,7 +104,10 @@ def train(
     ids: list[Sequence[Any]] = []
     names: list[str] = []
     saved_at = looked_at = time.monotonic()
-    with tqdm(total=config.iterations, initial=first, unit="it", desc=label) as bar:
+    with (
+        held() as interruption,
+        tqdm(total=config.iterations, initial=first, unit="it", desc=label) as bar,
+    ):
         for iteration, batch in enumerate(stream, start=first):
             moved = {key: _to(value, device) for key, value in batch.items()}
             # Dropout too is a function of (seed, s). The generator takes 32 bits; the prime keeps
@@ -126,7 +133,9 @@ def train(
             bar.update()
             last = iteration + 1 == config.iterations
             # The ranks' clocks differ, so several look by the count alone.
-            due = job.ranks.world == 1 and time.monotonic() - saved_at > job.checkpoint_seconds
+            due = job.ranks.world == 1 and (
+                interruption.asked or time.monotonic() - saved_at > job.checkpoint_seconds
+            )
             if len(pending) == LOG_EVERY or last or due:
                 now = time.monotonic()
                 seconds = (now - looked_at) / len(pending)
@@ -141,9 +150,13 @@ def train(
                         batch["image_ids"],
                         checkpoint,
                     )
-                if now - saved_at > job.checkpoint_seconds and not last and job.ranks.leads:
+                stop = job.ranks.any(interruption.asked)
+                late = now - saved_at > job.checkpoint_seconds and not last
+                if (stop or late) and job.ranks.leads:
                     _save(checkpoint, iteration + 1, model, optimiser)
                     saved_at = now
+                if stop:
+                    interruption.give_way()
     if log is not None:
         log.close()
         checkpoint.unlink(missing_ok=True)
@@ -185,6 +198,7 @@ def _stream(batches: Batches, first: int, end: int, job: Job) -> Iterator[dict[s
             batch_size=None,
             num_workers=job.workers,
             prefetch_factor=4 if job.workers else None,
+            worker_init_fn=leave_to_parent,
             pin_memory=job.device == "cuda",
         )
     )
@@ -304,7 +318,7 @@ def _resume(
         iteration, weights, given = state["iteration"], state["model"], state["optimiser"]
         _check(weights, model)
         momenta = _momenta(given, own, optimiser)
-        if type(iteration) is not int or not 0 < iteration < iterations:
+        if type(iteration) is not int or not 0 < iteration <= iterations:
             raise ValueError(f"of iteration {iteration}")
     except Exception as error:  # it may hold anything
         print(f"{path}: damaged ({one_line(error)[:80]}); training from the start", file=sys.stderr)

@@ -450,7 +450,7 @@ def test_heads(pair: Pair) -> None:
 
 def test_detections(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of what was seen already: networks take their time.
-    monkeypatch.setattr(pair.ours, "look", lambda _: pair.seen)
+    monkeypatch.setattr(pair.ours, "look", lambda _, seen=pair.seen: seen)
     every = pair.ours(pair.images)
     for n, (found, theirs) in enumerate(zip(every, pair.detections(), strict=True)):
         same_detections(found, theirs, pair.pixels, pair.scores, f"detections of image {n}")
@@ -461,7 +461,7 @@ def test_detections(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_detections_of_none(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair.ours, "look", lambda _: pair.seen)
+    monkeypatch.setattr(pair.ours, "look", lambda _, seen=pair.seen: seen)
     of_none = dataclasses.replace(pair.ours.detection, least_score=1.0)
     monkeypatch.setattr(pair.ours, "detection", of_none)
     monkeypatch.setattr(pair.theirs.roi_heads, "score_thresh", 1.0)

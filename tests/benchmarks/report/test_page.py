@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import command as bench
+from benchmarks import bench
 from benchmarks.detectors import Run
 from benchmarks.report.page import Section, page
 from tests.benchmarks.report.conftest import DOLLARS, HERE, IMAGES, SCRIPT, timed
@@ -51,7 +51,7 @@ def report(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "time_run", lambda run, *_: timed(run))
         patch.setattr(bench, "machine", lambda device: HERE)
-        bench.command(["--runs", str(made), "--device", "cpu", "--rates"])
+        bench.bench(["--runs", str(made), "--device", "cpu", "--rates"])
     return made / "report"
 
 
@@ -145,6 +145,6 @@ def test_a_run_that_cannot_be_timed_is_left_out(
 
     monkeypatch.setattr(bench, "time_run", time_run)
     with pytest.raises(InputError, match="no finished run that can be timed"):
-        bench.command(["--runs", str(made), "--device", "cpu", "--rates"])
+        bench.bench(["--runs", str(made), "--device", "cpu", "--rates"])
     assert len(counted) == 4
     assert "left out: rcnn: weights.pt: missing" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def test_masks_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "-- " not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("kind", "side"), [("ssd", [96, 96]), ("retinanet", [96, 1000])])
+@pytest.mark.parametrize(("kind", "side"), [("ssd", [257, 257]), ("retinanet", [96, 1000])])
 def test_one_stage_too(kind: str, side: list[int], tmp_path: Path) -> None:
     few = ["--data.shapes.train", "2", "--data.shapes.test", "1", "--sgd.iterations", "1"]
     command(options(tmp_path, "--kind", kind, *few))
@@ -160,6 +160,7 @@ def test_one_stage_too(kind: str, side: list[int], tmp_path: Path) -> None:
         (["--shorter", "0"], "--shorter 0: takes 1 or more"),
         (["--images", "0"], "--images 0: takes 1 or more"),
         (["--square", "0"], "--square 0: takes 1 or more"),
+        (["--kind", "ssd", "--square", "256"], "--square 256: SSD's six maps need 257 or more"),
         (["--clip-norm", "0"], "--clip-norm 0.0: takes more than 0"),
         (["--finest-stride", "5"], "finest-stride"),
         (["--kind", "ssd", "--finest-stride", "8"], "--finest-stride 8: of SSD it is 16"),

@@ -264,7 +264,7 @@ def test_a_damaged_checkpoint_starts_over_and_says_so(
         pytest.param(lambda state: state.pop("iteration"), id="no iteration"),
         pytest.param(lambda state: state["optimiser"]["param_groups"].pop(), id="fewer groups"),
         pytest.param(lambda state: state.update(iteration=-1), id="before the beginning"),
-        pytest.param(lambda state: state.update(iteration=ITERATIONS), id="after the end"),
+        pytest.param(lambda state: state.update(iteration=ITERATIONS + 1), id="after the end"),
         pytest.param(lambda state: state.update(iteration="7"), id="a word for the iteration"),
         pytest.param(
             lambda state: state["model"]["scores.bias"].fill_(torch.nan), id="no finite weight"
@@ -310,6 +310,43 @@ def test_a_checkpoints_rates_are_the_configurations(
         group.update(momentum=0.0, weight_decay=5.0, lr="fast", factor=None)
     torch.save(state, tmp_path / "checkpoint.pt")
     assert_same_weights(run(tmp_path), whole[1])
+
+
+@pytest.mark.parametrize("k", [0, 7, ITERATIONS - 1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_one_leaves_a_checkpoint_of_its_last_step(
+    whole: tuple[Path, Net], tmp_path: Path, k: int, number: int
+) -> None:
+    made = []
+
+    def before(iteration: int) -> None:
+        made.append(iteration)
+        if iteration == k:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Batches(before=before), seconds=1000.0)
+    assert made[-1] == k
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == k + 1
+    assert_same_weights(run(tmp_path, Batches(before=made.append)), whole[1])
+    assert made == list(range(ITERATIONS))
+    assert losses(tmp_path) == losses(whole[0])
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_made_on_a_gpu_goes_on_without_one(
+    whole: tuple[Path, Net], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU's tensors are written: each storage with the device it was on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        die(tmp_path, 13)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    made: list[int] = []
+    assert_same_weights(run(tmp_path, Batches(before=made.append)), whole[1])
+    assert made == list(range(13, ITERATIONS))
 
 
 def test_a_checkpoint_half_written_is_not_one(whole: tuple[Path, Net], tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Ctrl-C and SIGTERM: the program ends where it can go on from, and says so.
+
+Free of torch: worker processes load it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which is told of as Ctrl-C is; systems that shut down and Slurm send it."""
+
+
+def listen() -> None:
+    """From now on SIGTERM raises `TerminatedError` in the main thread; Python would just end."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def leave_to_parent(_: int = 0) -> None:
+    """In a worker process: do not heed them. A terminal sends Ctrl-C to the parent too, which ends us."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+class Hold:
+    """Whether an interruption waits."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether one waits."""
+        return self.number is not None
+
+    def give_way(self) -> NoReturn:
+        """Be interrupted now."""
+        _interrupt(self.number or signal.SIGINT)
+
+
+@contextmanager
+def held() -> Iterator[Hold]:
+    """Ctrl-C and SIGTERM wait for the block's end, or for its `give_way`. A second one does not wait.
+
+    Outside the main thread, which alone hears them, nothing waits.
+    """
+    hold = Hold()
+    if threading.current_thread() is not threading.main_thread():
+        yield hold
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        if hold.asked:
+            _interrupt(number)
+        hold.number = number
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield hold
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if hold.asked:
+        hold.give_way()
+
+
+def _interrupt(number: int, _: FrameType | None = None) -> NoReturn:
+    raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
