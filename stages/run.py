@@ -30,6 +30,7 @@ from stages.memory import keep_freed_memory
 from stages.numbers import check_numbers
 from stages.processes import lost_a_worker
 from stages.ranks import ALONE, Ranks, join, leave, lost_a_rank
+from stages.seals import SEAL, checksum, is_sealed, sealed
 from stages.store import Store, describe
 from stages.writing import replacing
 
@@ -186,7 +187,8 @@ class RunFolder:
         self._earlier: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError, RecursionError):
             earlier = json.loads((self.path / "metrics.json").read_text())
-            self._earlier = earlier if isinstance(earlier, dict) else {}
+            if isinstance(earlier, dict) and (SEAL not in earlier or is_sealed(earlier)):
+                self._earlier = earlier  # else it is damaged, and written again
         changed = _differences(self._earlier.get("config"), self._identity["config"])
         if self._earlier and changed:
             more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -201,10 +203,14 @@ class RunFolder:
         try:
             finished = (
                 same
-                and all((self.path / name).exists() for name in [SUMMARY, *self._earlier["files"]])
+                and is_sealed(self._earlier)
+                and all(
+                    checksum(self.path / name) == expected
+                    for name, expected in self._earlier["files"].items()
+                )
                 and all(store.is_sound(row["artifact"]) for row in self._earlier["stages"])
             )
-        except (KeyError, TypeError, ValueError, OSError):  # names that are none
+        except (KeyError, TypeError, ValueError, AttributeError, OSError):  # names that are none
             finished = False
         return self._ranks.tell(finished)
 
@@ -220,15 +226,18 @@ class RunFolder:
 
     def _write(self, metrics: dict[str, Any], summary: str, files: Mapping[str, Path]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+        written = [Path(SUMMARY)]
         for name, source in files.items():
             # Not copytree, which makes one error of many: a full disk would not be seen in it.
             inside = [path for path in source.rglob("*") if path.is_file()]
             for path in inside if source.is_dir() else [source]:
-                target = self.path / name / path.relative_to(source)
+                written.append(Path(name) / path.relative_to(source))
+                target = self.path / written[-1]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         (self.path / SUMMARY).write_text(summary)
-        all_of_it = {**self._identity, **metrics, "files": sorted(files)}
+        there = {str(name): checksum(self.path / name) for name in sorted(written)}
+        all_of_it = sealed({**self._identity, **metrics, "files": there})
         with replacing(self.path / "metrics.json") as file:
             file.write(json.dumps(all_of_it, indent=1).encode())
 

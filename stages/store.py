@@ -16,7 +16,6 @@ manifest. What is promised, and how:
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -33,12 +32,10 @@ from stages.machine import machine
 from stages.memory import give_back_freed_memory
 from stages.meter import Meter
 from stages.ranks import ALONE, Ranks
+from stages.seals import checksum, digest, is_sealed, sealed
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
-# Above this, an HDF5 file is trusted to its chunks' own fletcher32, checked as they are read:
-# hashing R-CNN's feature cache (hundreds of GB at VOC's size) on every run would take hours.
-LARGE = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -215,14 +212,14 @@ class Store:
             "ranks": job.ranks.world,
             **machine(self.device),
             "files": {
-                str(file.relative_to(folder)): _checksum(file)
+                str(file.relative_to(folder)): checksum(file)
                 for file in sorted(folder.rglob("*"))
                 # A kill may have come between the manifest and the renaming.
                 if file.is_file() and file != folder / MANIFEST
             },
         }
         with open(folder / MANIFEST, "w") as out:
-            json.dump(manifest, out, indent=1)
+            json.dump(sealed(manifest), out, indent=1)
             out.flush()
             os.fsync(out.fileno())
         os.rename(folder, artifact.path)
@@ -236,9 +233,11 @@ class Store:
     def _damage(artifact: Artifact) -> str | None:
         """What is wrong with a finished artifact; None if nothing is."""
         try:
-            files = artifact.manifest["files"]
-            for name, expected in files.items():
-                if _checksum(artifact.path / name) != expected:
+            manifest = artifact.manifest
+            if not is_sealed(manifest):
+                return "its manifest is not what was written"
+            for name, expected in manifest["files"].items():
+                if checksum(artifact.path / name) != expected:
                     return f"{name} is not what its manifest says"
         except FileNotFoundError as error:
             return f"{error.filename} is missing"
@@ -267,19 +266,5 @@ def describe(value: Any) -> Any:
     raise TypeError(f"a stage's input must have a fingerprint or be plain: {type(value).__name__}")
 
 
-def digest(value: Any) -> str:
-    """Sixteen hexadecimal digits that stand for a JSON value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _version(stage: Callable[..., None]) -> int:
     return stage.version  # type: ignore[attr-defined]
-
-
-def _checksum(file: Path) -> dict[str, Any]:
-    size = file.stat().st_size
-    if file.suffix == ".h5" and size > LARGE:
-        return {"bytes": size}
-    with open(file, "rb") as opened:
-        return {"bytes": size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}

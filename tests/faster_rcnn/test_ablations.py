@@ -23,7 +23,8 @@ from faster_rcnn.pipeline import train_and_test
 from stages.data.load import load_data
 from stages.data.shapes import draw_shapes
 from stages.proposals.cache import write_proposals
-from stages.store import Artifact, Store, describe, digest
+from stages.seals import digest
+from stages.store import Artifact, Store, describe
 from tests.faster_rcnn.test_pipeline import options
 
 MICRO = PRESETS["micro"]

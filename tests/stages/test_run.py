@@ -22,6 +22,7 @@ from stages.data.images import load_images
 from stages.data.records import Record
 from stages.errors import InputError
 from stages.run import Options, RunFolder, main, parse, source_digest, store_of
+from stages.seals import sealed
 from stages.store import Job, Store, stage
 
 ROOT = Path(__file__).parents[2]
@@ -256,14 +257,43 @@ def test_broken_metrics_are_no_run(run: Run, left: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("files", None), ("files", [5]), ("files", ["a\0b"]), ("stages", [{}]), ("stages", 5)],
+    [("files", None), ("files", ["a"]), ("files", {"a\0b": {}}), ("stages", [{}]), ("stages", 5)],
 )
 def test_metrics_that_list_nothing_are_no_finished_run(run: Run, key: str, value: Any) -> None:
     path = run.first.path / "metrics.json"
     assert run.folder().is_finished(run.store)
     metrics = json.loads(path.read_text())
-    path.write_text(json.dumps({**metrics, key: value}))
+    del metrics["digest"]
+    path.write_text(json.dumps(sealed({**metrics, key: value})))
     assert not run.folder().is_finished(run.store)
+
+
+def flip_a_bit(path: Path, byte: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 1 << byte % 8
+    path.write_bytes(content)
+
+
+def test_a_bit_flipped_in_any_of_its_files_is_no_finished_run(run: Run) -> None:
+    files = [path for path in run.first.path.rglob("*") if path.is_file()]
+    assert {"metrics.json", "summary.txt"} < {path.name for path in files}
+    for path in files:
+        whole = path.read_bytes()
+        for byte in range(0, len(whole), max(1, len(whole) // 50)):
+            flip_a_bit(path, byte)
+            assert not run.folder().is_finished(run.store), (path, byte)
+        path.write_bytes(whole)
+    assert run.folder().is_finished(run.store)
+
+
+def test_a_run_of_before_there_was_a_digest_still_has_its_configuration(run: Run) -> None:
+    path = run.first.path / "metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["digest"]
+    path.write_text(json.dumps(metrics))
+    assert not run.folder().is_finished(run.store)
+    with pytest.raises(InputError, match="holds a run with another configuration"):
+        run.folder(top=1)
 
 
 def test_the_source_digest_knows_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

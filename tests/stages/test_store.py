@@ -20,9 +20,9 @@ import h5py
 import numpy as np
 import pytest
 
-from stages import store as store_module
 from stages.errors import DamagedError
-from stages.store import Artifact, Job, Store, describe, digest, stage
+from stages.seals import digest
+from stages.store import Artifact, Job, Store, describe, stage
 from stages.writing import hdf5
 
 ROOT = Path(__file__).parents[2]
@@ -283,6 +283,9 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "binary manifest": lambda path: (path / "manifest.json").write_bytes(b"\xff\xfe\x00"),
     "manifest of nothing": lambda path: (path / "manifest.json").write_text("{}"),
     "manifest of another kind": lambda path: (path / "manifest.json").write_text("[]"),
+    "other numbers": lambda path: (path / "manifest.json").write_text(
+        (path / "manifest.json").read_text().replace('"workers": 0', '"workers": 1')
+    ),
     "files of another kind": lambda path: (path / "manifest.json").write_text('{"files": []}'),
     "no files": lambda path: (path / "manifest.json").write_text('{"files": null}'),
 }
@@ -337,7 +340,7 @@ def test_what_was_never_made_is_not_sound(store: Store) -> None:
 def test_large_hdf5_files_are_trusted_to_their_own_checksums(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "LARGE", 10)
+    monkeypatch.setattr("stages.seals.LARGE", 10)
 
     @stage(version=1)
     def large(job: Job) -> None:
@@ -757,7 +760,7 @@ def add_up(job: Job, cache: Artifact) -> None:
 def test_a_large_cache_found_damaged_as_it_is_read_is_made_again(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(store_module, "LARGE", 1000)  # bytes: it is not hashed on every run
+    monkeypatch.setattr("stages.seals.LARGE", 1000)  # bytes: it is not hashed on every run
     path = store.run(make_cache).path / "cache.h5"
     whole = path.read_bytes()
     raw = bytearray(whole)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from benchmarks.report.commands import TARGETS
 from stages.run import Options, parse
-from stages.store import describe, digest
+from stages.seals import digest
+from stages.store import describe
 from tests.faults.fuzz.mutate import WORDS
 from tests.faults.fuzz.reader import Case, Reader
 

@@ -15,7 +15,8 @@ from stages.data.shapes import ShapesConfig
 from stages.data.voc import VOCFolder
 from stages.data.yolo import YOLOFolder
 from stages.errors import InputError
-from stages.store import Store, describe, digest
+from stages.seals import digest
+from stages.store import Store, describe
 
 SHAPES = ShapesConfig(train=2, test=1, width=64, height=48, objects=2, clutter=1)
 CAT = ("cat", 3, 4, 20, 30)
