@@ -25,6 +25,7 @@ from stages.data.records import Dataset
 from stages.device import choose_device, choose_dtype
 from stages.errors import InputError, one_line
 from stages.interrupts import TerminatedError, listen
+from stages.lock import alone
 from stages.machine import cores
 from stages.memory import keep_freed_memory
 from stages.numbers import check_numbers
@@ -171,6 +172,7 @@ class RunFolder:
         self._ranks = options.ranks
         name = f"{paper}-{options.tag}" if options.tag else paper
         self.path = options.runs / f"{data.name}-{options.preset}-{backbone}" / name
+        self._lock = options.runs / "store" / "locks" / f"{self.path.parent.name}-{name}"
         # As it is after a round trip through JSON, which knows lists but no tuples.
         self._identity = json.loads(
             json.dumps(
@@ -221,7 +223,8 @@ class RunFolder:
     def write(self, metrics: dict[str, Any], summary: str, files: Mapping[str, Path]) -> None:
         """Put copies of `files` (folders too), the summary and, last, `metrics.json` into the folder."""
         if self._ranks.leads:
-            self._write(metrics, summary, files)
+            with alone(self._lock, f"{self.path}: another run is writing it"):
+                self._write(metrics, summary, files)
         self._ranks.wait()
 
     def _write(self, metrics: dict[str, Any], summary: str, files: Mapping[str, Path]) -> None:

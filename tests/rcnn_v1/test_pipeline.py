@@ -1,19 +1,10 @@
-"""All of R-CNN once through in seconds: whole, found again, and killed.
-
-Run as a program, this file runs the pipeline in a folder, so that a test can kill it.
-"""
+"""All of R-CNN once through in seconds: whole, and found again."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +13,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from rcnn_v1.config import PRESETS
 from rcnn_v1.detector import load
@@ -257,55 +247,3 @@ def test_a_damaged_artifact_is_made_again_and_the_same(
     assert said.count("-- ") == 1
     with np.load(svms) as arrays:
         assert all(np.array_equal(arrays[key], value) for key, value in before.items())
-
-
-# Killed --------------------------------------------------------------------------------------
-
-
-def test_killed_at_any_moment_the_next_run_ends_the_same(whole: Whole, tmp_path: Path) -> None:
-    # A stage, and a moment in it. After the last three nothing would be left to get wrong.
-    stage = random.choice(STAGES[:-3])
-    wait = random.uniform(0, min(whole.seconds[stage], 1.0))
-    print(f"killed {wait:.3f} s after {stage} began")
-    program = subprocess.Popen(
-        [sys.executable, __file__, str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with program:
-        assert program.stderr is not None
-        for line in program.stderr:
-            if line.strip().endswith(f"-- {stage}"):
-                time.sleep(wait)
-                program.send_signal(signal.SIGKILL)
-                break
-    assert program.returncode == -signal.SIGKILL
-    assert not list(tmp_path.glob("draw_pictures-*"))
-
-    finished = run(CONFIG, store_in(tmp_path))
-    for name in ("detections.json", "unregressed.json"):
-        for artifact in ("detections", "evaluation"):
-            ours, theirs = getattr(finished, artifact), getattr(whole.finished, artifact)
-            assert ours.path.name == theirs.path.name
-            assert (ours.path / name).read_bytes() == (theirs.path / name).read_bytes()
-    assert (finished.proposals.path / "proposals.h5").read_bytes() == (
-        whole.finished.proposals.path / "proposals.h5"
-    ).read_bytes()
-    assert_same_tensors(finished.training[0].path, whole.finished.training[0].path)
-    assert list((tmp_path / "unfinished").iterdir()) == []
-
-
-def assert_same_tensors(one: Path, other: Path) -> None:
-    first, second = (
-        torch.load(folder / "weights.pt", weights_only=True) for folder in (one, other)
-    )
-    assert first.keys() == second.keys()
-    for key, value in first.items():
-        assert isinstance(value, Tensor)
-        assert torch.equal(value, second[key]), key
-
-
-if __name__ == "__main__":
-    run(CONFIG, store_in(Path(sys.argv[1])))

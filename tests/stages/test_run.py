@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -194,6 +195,17 @@ class Run:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
+
+
+def test_several_may_write_it_at_once(run: Run) -> None:
+    """As they do who were started together and have waited for one another's stages."""
+    files = {"note.txt": run.artifact / "note.txt", "model": run.artifact}
+    metrics = {"stages": [{"artifact": run.artifact.name}]}
+    with ThreadPoolExecutor(8) as pool:
+        writing = [pool.submit(run.folder().write, metrics, "all", files) for _ in range(40)]
+        for one in writing:
+            one.result()
+    assert run.folder().is_finished(run.store)
 
 
 def test_where_a_run_lies_and_what_it_leaves(run: Run) -> None:

@@ -1,0 +1,38 @@
+"""A paper's command as the faults are tried on it: `python -m tests.faults.program rcnn_v1 [options]`.
+
+Trainings leave a checkpoint at every look at the losses, so that there is one to go on from; with
+FAULTS_CLOCK=1 the clock jumps at every look at it, up to a year either way.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+
+
+def jump() -> None:
+    """From now on nobody knows what time it is. The monotonic clock stays, as a system's does."""
+    genuine, genuine_ns = time.time, time.time_ns
+    year = 365 * 24 * 3600
+    time.time = lambda: genuine() + random.uniform(-year, year)
+    time.time_ns = lambda: genuine_ns() + random.randint(-year, year) * 10**9
+
+
+if __name__ == "__main__":
+    from stages.threads import wait_briefly
+
+    wait_briefly()
+    if os.environ.get("FAULTS_CLOCK"):
+        jump()
+    from importlib import import_module
+
+    from stages import run
+    from stages.store import Store
+
+    def store_of(options: run.Options) -> Store:
+        return Store(options.runs / "store", options.device, options.workers, 0.0, options.ranks)
+
+    run.store_of = store_of  # before a paper's command takes it from there
+    run.main(import_module(f"{sys.argv.pop(1)}.command").command)

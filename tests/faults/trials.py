@@ -1,0 +1,249 @@
+"""What is done to runs, and whether they end as one to which nothing was done.
+
+Each trial is given `whole`, the folder of runs where nothing happened, and works in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.faults.outcome import differences, outcome
+from tests.faults.paper import Ended, Program, folder_of
+
+
+@dataclass
+class Tally:
+    """Of a trial: how many faults struck, and what was lost by which."""
+
+    struck: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Where and how often.
+
+    Attributes:
+        paper: one of `tests.faults.paper.MODULES`.
+        whole: runs where nothing happened, one of the paper's among them.
+        took: seconds of that run.
+        folder: of this trial's runs.
+        count: faults.
+    """
+
+    paper: str
+    whole: Path
+    took: float
+    folder: Path
+    count: int
+    rng: random.Random
+
+    def start(self, runs: str = "runs", jumps: bool = False, largest: int | None = None) -> Program:
+        """The paper's command on this trial's runs."""
+        return Program(self.paper, self.folder / runs, jumps, largest)
+
+    def fresh(self, runs: str = "runs") -> Path:
+        """This trial's runs, none made yet."""
+        shutil.rmtree(self.folder / runs, ignore_errors=True)
+        return self.folder / runs
+
+    def copied(self, runs: str = "runs") -> Path:
+        """This trial's runs, finished."""
+        shutil.copytree(self.whole, self.fresh(runs))
+        return self.folder / runs
+
+    def check(self, what: str, ended: Ended, tally: Tally, runs: str = "runs") -> None:
+        """Note where a run that should have ended well did not, or with something else."""
+        if ended.status != 0 or ended.crashed:
+            tally.lost.append(f"{what}: exit code {ended.status}: {ended.said[-1500:]}")
+            return
+        here = folder_of(self.paper, self.folder / runs)
+        other = differences(outcome(here), outcome(folder_of(self.paper, self.whole)))
+        if other:
+            tally.lost.append(f"{what}: {', '.join(other)} differ")
+        left = list((self.folder / runs / "store" / "unfinished").glob("*"))
+        if left:
+            tally.lost.append(f"{what}: {left[0].name} is left unfinished")
+
+
+def kills(trial: Trial) -> Tally:
+    """`kill -9` of the run and its workers at random moments, started again each time."""
+    return _struck_at_moments(trial, (signal.SIGKILL,))
+
+
+def stops(trial: Trial) -> Tally:
+    """Ctrl-C or SIGTERM, to the run and its workers: it says how to go on, within half a minute."""
+    return _struck_at_moments(trial, (signal.SIGINT, signal.SIGTERM))
+
+
+def _struck_at_moments(trial: Trial, signals: tuple[int, ...]) -> Tally:
+    tally = Tally()
+    trial.fresh()
+    while tally.struck < trial.count:
+        program = trial.start()
+        if program.wait(trial.rng.uniform(0.15, 1.0) * trial.took):
+            # It was done before: so many faults have come to nothing, if it ended well.
+            trial.check(f"after {tally.struck} faults", program.end(), tally)
+            trial.fresh()
+            continue
+        number = trial.rng.choice(signals)
+        program.send(number)
+        tally.struck += 1
+        if number == signal.SIGKILL:
+            program.process.wait()
+            continue
+        slow = not program.wait(30.0)
+        ended = program.end()
+        # Before it hears the signal, while Python loads, it may just end.
+        heard = ended.status in (0, 130, 143) and (ended.status == 0 or len(ended.errors) == 1)
+        if slow or ended.crashed or not (heard or ended.status == -number):
+            tally.lost.append(f"signal {number}: exit code {ended.status}: {ended.said[-1500:]}")
+    trial.check(f"after {tally.struck} faults", trial.start().end(), tally)
+    return tally
+
+
+def workers(trial: Trial) -> Tally:
+    """`kill -9` of one of its worker processes: it goes on, or says so in a line and can be started again."""
+    tally = Tally()
+    trial.fresh()
+    while tally.struck < trial.count:
+        program = trial.start()
+        while not program.wait(trial.rng.uniform(0.02, 0.1) * trial.took):
+            children = _workers_of(program)
+            if children:
+                trial.rng.choice(children).kill()
+                tally.struck += 1
+                break
+        ended = program.end()
+        if ended.crashed or (ended.status != 0 and len(ended.errors) != 1):
+            tally.lost.append(f"exit code {ended.status}: {ended.said[-1500:]}")
+        if ended.status == 0:
+            trial.check(f"after {tally.struck} faults", ended, tally)
+            trial.fresh()
+    trial.check(f"after {tally.struck} faults", trial.start().end(), tally)
+    return tally
+
+
+def _workers_of(program: Program) -> list[psutil.Process]:
+    try:
+        children = psutil.Process(program.process.pid).children(recursive=True)
+        # Not multiprocessing's own helper, which cleans up behind the others.
+        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
+
+
+def flips(trial: Trial) -> Tally:
+    """A bit of a finished run's files flipped, in every artifact and in what is left for people."""
+    return _spoilt(trial, _flip)
+
+
+def unreadable(trial: Trial) -> Tally:
+    """A file that cannot be opened, by whoever."""
+    return _spoilt(trial, _bar)
+
+
+def _spoilt(trial: Trial, spoil: Callable[[Path, random.Random], None]) -> Tally:
+    tally = Tally()
+    runs = trial.copied()
+    here = folder_of(trial.paper, runs)
+    made = [folder for folder in (runs / "store").iterdir() if (folder / "manifest.json").exists()]
+    for path in _one_of_each([*sorted(made), here], trial):
+        spoil(path, trial.rng)
+        tally.struck += 1
+        name = str(path.relative_to(runs))
+        ended = trial.start().end()
+        trial.check(name, ended, tally)
+        if path.is_symlink():
+            tally.lost.append(f"{name}: was not made again")
+    return tally
+
+
+def _one_of_each(folders: list[Path], trial: Trial) -> Iterator[Path]:
+    """Files in turns: one of the first folder, one of the next, until there are enough."""
+    left = {folder: sorted(p for p in folder.rglob("*") if p.is_file()) for folder in folders}
+    for paths in left.values():
+        trial.rng.shuffle(paths)
+    given = 0
+    while given < trial.count and any(left.values()):
+        for folder in folders:
+            if left[folder] and given < trial.count:
+                given += 1
+                yield left[folder].pop()
+
+
+def _flip(path: Path, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+def _bar(path: Path, _: random.Random) -> None:
+    # A link to itself: permissions do not keep root out.
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def room(trial: Trial) -> Tally:
+    """No room: files may have so many bytes, from next to none to nearly enough; then the run goes on."""
+    tally = Tally()
+    sizes = [p.stat().st_size for p in (trial.whole / "store").rglob("*") if p.is_file()]
+    for _ in range(trial.count):
+        trial.fresh()
+        largest = int(max(sizes) ** trial.rng.uniform(0.3, 0.98))
+        ended = trial.start(largest=largest).end()
+        tally.struck += 1
+        if ended.crashed or ended.status != 2 or len(ended.errors) != 1:
+            tally.lost.append(
+                f"files of {largest} bytes: exit code {ended.status}: {ended.said[-1500:]}"
+            )
+        trial.check(f"files of {largest} bytes", trial.start().end(), tally)
+    return tally
+
+
+def together(trial: Trial) -> Tally:
+    """Two, then five, of the same command at once: each stage is made once, and all end alike."""
+    tally = Tally()
+    for n in range(trial.count):
+        trial.fresh()
+        programs = [trial.start() for _ in range((2, 5)[n % 2])]
+        ended = [program.end() for program in programs]
+        tally.struck += 1
+        for one in ended:
+            trial.check(f"{len(programs)} at once", one, tally)
+        made = [
+            line
+            for one in ended
+            for line in one.said.splitlines()
+            if line.startswith("-- ") and "waiting" not in line
+        ]
+        if len(made) != len({*made}):
+            tally.lost.append(f"{len(programs)} at once: made more than once: {sorted(made)}")
+    return tally
+
+
+def clock(trial: Trial) -> Tally:
+    """A clock that jumps by up to a year whenever it is looked at, and a kill on the way."""
+    tally = Tally()
+    for _ in range(trial.count):
+        trial.fresh()
+        program = trial.start(jumps=True)
+        if not program.wait(trial.rng.uniform(0.3, 0.9) * trial.took):
+            program.send(signal.SIGKILL)
+            program.process.wait()
+        tally.struck += 1
+        trial.check("a clock that jumps", trial.start(jumps=True).end(), tally)
+    return tally
+
+
+TRIALS = {
+    trial.__name__: trial
+    for trial in (kills, stops, workers, flips, unreadable, room, together, clock)
+}
