@@ -22,7 +22,7 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn spp fast faster mask rival yolov3 ablations bench speed peers detect compare notebooks test slow lint lock clean
+.PHONY: all help rcnn spp fast faster mask rival yolov3 ablations bench paired speed peers detect compare notebooks test slow lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn spp fast faster mask bench  ## every paper on the default data, then the benchmark
@@ -67,6 +67,9 @@ ablations: $(VENV)  ## a paper's ablation table, ours beside its own: PAPER=rcnn
 bench: $(VENV)  ## time every finished detector again; plots, tables, advice in runs/report/index.html
 	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
+paired: $(VENV)  ## is A better than B on the same test images, with its interval: A=faster B=fast
+	@$(IN) -m benchmarks paired "$(A)" "$(B)" --runs "$(RUNS)" $(ARGS)
+
 speed: $(VENV)  ## the papers' networks, untrained: seconds, speed-ups, the arithmetic's, the papers'
 	@$(IN) -m benchmarks speed --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
 
@@ -85,7 +88,7 @@ notebooks: $(VENV)  ## the notebooks executed in place, on the runs that `make` 
 	@$(IN) -m notebooks --runs "$(RUNS)" --preset "$(PRESET)" $(ARGS)
 
 test: $(VENV)  ## the tests, but for the slow ones
-	$(IN) -m pytest -q -n 2 -m "not slow" tests
+	$(IN) -m pytest -q -n auto -m "not slow" tests
 
 slow: $(VENV)  ## the slow tests: whole programs killed again and again, also one of several ranks
 	$(IN) -m pytest -q -m slow tests

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed|peers|rival|yolov3|detect|compare]`: the harness's commands.
+"""`python -m benchmarks [speed|peers|rival|yolov3|paired|detect|compare]`: the harness's commands.
 
 Each is imported when it is called: what one of them needs the others need not wait for.
 """
@@ -19,6 +19,10 @@ def command(arguments: Sequence[str]) -> None:
         from benchmarks.compare_photos import compare_photos
 
         compare_photos(rest)
+    elif name == "paired":
+        from benchmarks.paired import paired
+
+        paired(rest)
     elif name == "speed":
         from benchmarks.speed import speed
 

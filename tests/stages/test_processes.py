@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,25 +15,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from stages.processes import lost_a_worker, spread
+from tests.stages.workers import die, interrupt, square
 
 ROOT = Path(__file__).parents[2]
-
-
-def square(n: int) -> tuple[int, int]:
-    time.sleep(0.02 if n == 0 else 0)  # the first is not the first to be done
-    return n * n, os.getpid()
-
-
-def interrupt(n: int) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        os.kill(os.getpid(), number)
-    return n
-
-
-def die(n: int) -> int:
-    if n == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return n
 
 
 @pytest.mark.parametrize(("workers", "at_once"), [(0, 1), (2, 1), (2, 4)])
@@ -78,16 +61,11 @@ def test_other_errors_are_something_else() -> None:
     assert not lost_a_worker(ValueError("DataLoader worker"))
 
 
-def sleep(folder: Path) -> None:
-    (folder / f"{os.getpid()}").touch()
-    time.sleep(60)
-
-
 PROGRAM = """
 import sys
 from pathlib import Path
 from stages.processes import spread
-from tests.stages.test_processes import sleep
+from tests.stages.workers import sleep
 
 if __name__ == "__main__":
     list(spread(sleep, [Path(sys.argv[1])] * 2, 2))

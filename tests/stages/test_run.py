@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -505,39 +505,15 @@ def test_runs_that_is_a_file(
     assert str(tmp_path / "runs") in lines[-1]
 
 
-@pytest.fixture
-def programs(made: Path, tmp_path: Path) -> Iterator[dict[str, tuple[str, Any]]]:
-    """What must be named, and the program: both started at once, since loading torch is slow."""
-    typo = [*arguments_for(made, tmp_path), "--fine-tune.lr", "1"]
-    image = [*arguments_for(made, tmp_path), "--workers", "2"]
-    named = {"option": ("--fine-tune.sgd.lr", typo), "image": (cut_short(made), image)}
-    started = {
-        case: (
-            name,
-            subprocess.Popen(
-                [sys.executable, "-m", "rcnn_v1", *arguments],
-                cwd=ROOT,
-                stderr=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            ),
-        )
-        for case, (name, arguments) in named.items()
-    }
-    yield started
-    for _, program in started.values():
-        program.kill()
-        program.communicate()
-
-
-def test_a_program_that_cannot_go_on_says_why_in_one_line(
-    programs: dict[str, tuple[str, Any]],
-) -> None:
-    for name, program in programs.values():
-        out, err = program.communicate(timeout=300)
-        assert program.returncode == 2, err
-        assert "Traceback" not in out + err
-        errors = [line for line in err.splitlines() if line.startswith("error:")]
-        assert len(errors) == 1
-        assert err.splitlines()[-1] == errors[0]
-        assert name in errors[0]
+def test_a_program_that_cannot_go_on_says_why_in_one_line(made: Path, tmp_path: Path) -> None:
+    name = cut_short(made)
+    arguments = [*arguments_for(made, tmp_path), "--workers", "2"]
+    program = subprocess.run(
+        [sys.executable, "-m", "rcnn_v1", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert program.returncode == 2, program.stderr
+    assert "Traceback" not in program.stdout + program.stderr
+    errors = [line for line in program.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert program.stderr.splitlines()[-1] == errors[0]
+    assert name in errors[0]
