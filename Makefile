@@ -22,7 +22,7 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
           $(if $(TAG),--tag "$(TAG)") $(ARGS)
 
-.PHONY: all help rcnn spp fast faster mask rival yolov3 ablations bench paired speed peers detect compare notebooks test slow lint lock clean
+.PHONY: all help rcnn spp fast faster mask rival rivals yolov3 ablations bench paired speed peers detect compare notebooks test slow lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn spp fast faster mask bench  ## every paper on the default data, then the benchmark
@@ -44,6 +44,11 @@ fast: $(VENV)  ## train and evaluate Fast R-CNN
 
 rival: $(VENV)  ## torchvision's own on the same data: ARGS="--kind faster|mask|ssd|retinanet"
 	@$(IN) -m benchmarks rival $(OPTIONS)
+
+rivals: $(VENV)  ## the one-stage rivals on the same data: SSD, RetinaNet, YOLOv3 (ARGS: options that all know)
+	@$(IN) -m benchmarks rival $(OPTIONS) --kind ssd
+	@$(IN) -m benchmarks rival $(OPTIONS) --kind retinanet
+	@$(IN) -m benchmarks yolov3 $(OPTIONS)
 
 yolov3: $(VENV)  ## YOLOv3, our own, on the same data: a rival
 	@$(IN) -m benchmarks yolov3 $(OPTIONS)
