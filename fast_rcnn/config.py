@@ -69,10 +69,14 @@ class LossConfig:
     Attributes:
         box_weight: lambda; 0: the boxes are not learnt.
         box: of box offsets; "l2", as R-CNN's and SPPnet's, is there to see what it does.
+        beta: the error, in standard deviations of the targets, up to which smooth L1 is a square and
+            from which it is a line (equation 3: 1). Torchvision's heads have 1/9, which pulls up to
+            nine times as hard at boxes that are nearly right.
     """
 
     box_weight: float = 1.0
     box: Literal["smooth_l1", "l2"] = "smooth_l1"
+    beta: float = 1.0
 
 
 @dataclass(frozen=True)

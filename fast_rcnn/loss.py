@@ -31,7 +31,7 @@ def multi_task_loss(
     classification = F.cross_entropy(scores.float(), labels, reduction="sum") / rois
     error = _errors(offsets, labels, targets)
     if config.box == "smooth_l1":
-        boxes = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum")
+        boxes = F.smooth_l1_loss(error, torch.zeros_like(error), beta=config.beta, reduction="sum")
     else:
         boxes = 0.5 * error.square().sum()
     return {"classification": classification, "boxes": config.box_weight * boxes / rois}
@@ -47,7 +47,7 @@ def losses_by_roi(
     classification = F.cross_entropy(scores.float(), labels, reduction="none")
     error = _errors(offsets, labels, targets)
     if config.box == "smooth_l1":
-        boxes = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+        boxes = F.smooth_l1_loss(error, torch.zeros_like(error), beta=config.beta, reduction="none")
     else:
         boxes = 0.5 * error.square()
     return classification + config.box_weight * boxes.sum(dim=1)

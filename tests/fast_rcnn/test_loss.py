@@ -67,6 +67,19 @@ def test_one_offset_wrong_by_any_amount(error: float) -> None:
     assert squared == pytest.approx(0.5 * error**2, rel=1e-4, abs=1e-6)
 
 
+@given(st.floats(-50, 50), st.sampled_from([0.0, 1 / 9, 0.5, 2.0]))
+def test_beta_is_where_the_square_ends(error: float, beta: float) -> None:
+    offsets = torch.zeros(1, 1, 4, dtype=torch.float64)
+    offsets[0, 0, 2] = error
+    arguments = (torch.zeros(1, 2), offsets, torch.tensor([1]), torch.zeros(1, 4))
+    expected = 0.5 * error**2 / beta if abs(error) < beta else abs(error) - beta / 2
+    config = LossConfig(beta=beta)
+    boxes = multi_task_loss(*arguments, config)["boxes"].item()
+    assert boxes == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    alone = losses_by_roi(*arguments, config) - losses_by_roi(*arguments, LossConfig(0.0))
+    assert alone.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
 # Gradients -----------------------------------------------------------------------------------
 
 
