@@ -168,6 +168,8 @@ def load(folder: Path, device: str) -> RCNN:
     """
     description = read_typed(folder / "model.json", Description, "a finished R-CNN")
     check_description(description, folder / "model.json")
+    if not 0 <= description.context < 0.5:  # of the frame, on each side
+        raise InputError(f"{folder / 'model.json'}: not of a finished R-CNN: no frame for a box")
     backbone = build_backbone(description.backbone, Weights(folder / "weights.pt", ""))
     network = WindowNetwork(
         backbone,

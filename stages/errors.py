@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -45,13 +46,21 @@ def one_line(text: object) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 300]} [..] {line[-300:]}"
 
 
+# Of a file's name, and of a whole path, in bytes: what Linux and macOS take.
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+
+
 def expand(path: str) -> Path:
     """A path as typed, `~` expanded.
 
     Raises:
-        InputError: the user it names is unknown.
+        InputError: the user it names is unknown, or it is longer than the system takes.
     """
     try:
-        return Path(path).expanduser()
+        expanded = Path(path).expanduser()
     except RuntimeError as error:
         raise InputError(f"{path}: {error}") from None
+    too_long = any(len(os.fsencode(part)) > LONGEST_NAME for part in expanded.parts)
+    if too_long or len(os.fsencode(expanded)) > LONGEST_PATH:
+        raise InputError(f"{path}: the name is too long")
+    return expanded

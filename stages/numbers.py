@@ -16,7 +16,10 @@ MAY_BE_0 = {
 }
 # Broken numbers that may not be 0.
 ABOVE_0 = {"sizes", "ratios", "box_std", "canonical_side", "lr_divisor"}
+# Parts of a side, of which two must leave something.
+BELOW_HALF = {"context"}
 MAY_BE_EMPTY = {"lr_steps"}
+LARGEST = 2**63 - 1  # of a whole number, for the libraries that are given it
 # Options whose own command says what they take.
 CHECKED_ELSEWHERE = {"width"}
 
@@ -41,9 +44,13 @@ def check_numbers(config: Any, usual: Any) -> None:
         for number in values:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise InputError(f"--{name} {number}: is no number of anything")
             if not math.isfinite(number):
                 raise InputError(f"--{name} {number}: is not finite")
             negatives = any(isinstance(one, int | float) and one < 0 for one in usual_values)
+            if field in BELOW_HALF and number >= 0.5:
+                raise InputError(f"--{name} {number}: takes less than 0.5")
             if field in ABOVE_0 and number <= 0:
                 raise InputError(f"--{name} {number}: takes more than 0")
             if isinstance(number, int) and number <= 0 and field not in MAY_BE_0:

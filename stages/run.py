@@ -23,7 +23,7 @@ import tyro
 
 from stages.data.records import Dataset
 from stages.device import choose_device, choose_dtype
-from stages.errors import InputError, one_line
+from stages.errors import LONGEST_PATH, InputError, expand, one_line
 from stages.interrupts import TerminatedError, listen
 from stages.lock import alone
 from stages.machine import cores
@@ -62,12 +62,15 @@ def parse(
     Raises:
         InputError: an unknown option, a value that does not fit, or a number that no run can have.
     """
+    for word in arguments:
+        if len(word) > LONGEST_PATH:  # tyro takes seconds over megabytes
+            raise InputError(f"an option of {len(word)} characters: {word}")
     parser = argparse.ArgumentParser(prog=f"python -m {paper}", allow_abbrev=False, add_help=False)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--data")
     parser.add_argument("--backbone")
     parser.add_argument("--weights")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--runs", default="runs")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tag", default="")
     parser.add_argument("--workers", default=cores(), type=int)
@@ -80,8 +83,9 @@ def parse(
         raise InputError(message) from None
     if known.preset not in presets:
         raise InputError(f"PRESET={known.preset}: takes {', '.join(presets)}")
-    if known.runs.exists() and not known.runs.is_dir():
-        raise InputError(f"RUNS={known.runs}: is a file")
+    runs = expand(known.runs)
+    if runs.exists() and not runs.is_dir():
+        raise InputError(f"RUNS={runs}: is a file")
     if known.workers < 0:
         raise InputError(f"--workers {known.workers}: cannot be negative")
     if not re.fullmatch(r"[\w.+-]*", known.tag):
@@ -100,7 +104,7 @@ def parse(
     ranks = join(device)
     config = _fields(paper, config_type, presets[known.preset], [*shared, *rest])
     check_numbers(config, presets[known.preset])
-    options = Options(known.preset, known.runs, device, known.tag, known.workers, ranks)
+    options = Options(known.preset, runs, device, known.tag, known.workers, ranks)
     return options, resolve_dtypes(config, device)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 
 T = TypeVar("T")
 LARGEST = 2**53  # up to which every whole number is a float
@@ -34,7 +34,9 @@ def read_typed(path: Path, kind: type[T], what: str) -> T:
         raise InputError(f"{path}: not of {what}: {differs}: no such field, or it is missing")
     for number in _numbers(json.loads(text)):
         if not -LARGEST <= number <= LARGEST:  # nan is neither
-            raise InputError(f"{path}: not of {what}: {number:.3g} is no number of anything")
+            raise InputError(
+                f"{path}: not of {what}: {one_line(number)[:40]} is no number of anything"
+            )
     return value
 
 

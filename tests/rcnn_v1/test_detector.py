@@ -439,6 +439,7 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, damage: Callable[[Pat
         pytest.param("regressors.npz", compressed, id="compressed"),
         pytest.param("model.json", edited(layer="fc9"), id="no such layer"),
         pytest.param("model.json", edited(top=-1), id="fewer than no proposals"),
+        pytest.param("model.json", edited(context=0.5), id="a frame that is all context"),
         pytest.param("model.json", edited(context=1e308), id="a context of everything"),
     ],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from stages.errors import LONGEST, InputError, one_line
+from stages.errors import LONGEST, InputError, expand, one_line
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,16 @@ def test_a_long_message_keeps_its_ends() -> None:
     assert line.startswith("data/labels/a.txt: xxx")
     assert line.endswith("xxx is not a number")
     assert one_line("x" * LONGEST) == "x" * LONGEST
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a/" + "\u00e9" * 128, "a/" * 2049, "~/" + "x" * 256])
+def test_a_path_longer_than_the_system_takes(name: str) -> None:
+    with pytest.raises(InputError, match="the name is too long") as caught:
+        expand(name)
+    assert len(caught.value.line) < 2000
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u00e9" * 127, "a/" * 2047, "with a blank", "."])
+def test_a_path_as_long_as_it_takes(name: str) -> None:
+    assert expand(name) == Path(name)
+    assert not expand(name).exists() or name == "."

@@ -19,6 +19,7 @@ class Inner:
     warmup: int = 3
     easy_score: float = -1.2
     iou: float = 0.5
+    context: float = 0.07
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ USUAL = Outer()
         ({"inner": Inner(warmup=-1)}, "--inner.warmup -1: takes 0 or more"),
         ({"inner": Inner(iou=-0.1)}, "--inner.iou -0.1: takes 0 or more"),
         ({"inner": Inner(iou=float("nan"))}, "--inner.iou nan: is not finite"),
+        ({"inner": Inner(context=0.5)}, "--inner.context 0.5: takes less than 0.5"),
+        ({"top": 10**400}, f"--top {10**400}: is no number of anything"),
         ({"inner": Inner(easy_score=float("-inf"))}, "--inner.easy-score -inf: is not finite"),
     ],
 )

@@ -99,6 +99,13 @@ def test_an_unknown_option_is_named_and_one_suggested(option: str, meant: str) -
     assert message.endswith(f"did you mean {meant}?")
 
 
+@pytest.mark.parametrize("option", ["--data", "--runs", "--fine-tune.sgd.lr", "--top"])
+def test_an_option_of_megabytes_is_refused_at_once(option: str) -> None:
+    message = complaint(option, "1" * 2_000_000)
+    assert message.startswith("an option of 2000000 characters: 111")
+    assert len(message) < 2000
+
+
 @pytest.mark.parametrize("argument", ["--nothing-like-it-at-all", "stray", "--prese"])
 def test_what_is_like_no_option_is_named(argument: str) -> None:
     assert complaint(argument, "micro").startswith(f"unknown option {argument};")
