@@ -76,11 +76,13 @@ def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str, suffix: str
         [link("a", "/etc"), (tarfile.TarInfo("a/passwd"), b"evil")],
         [link("a", "../.."), (tarfile.TarInfo("a/evil"), b"evil")],
         [link("a", "../outside", tarfile.LNKTYPE)],
+        [link("a/", "..")],  # Python 3.11.7's filter lets it through
+        [link("a", "b"), (tarfile.TarInfo("b"), b"fine")],
         [link("a", "", tarfile.CHRTYPE)],
         [link("a", "", tarfile.FIFOTYPE)],
     ],
 )
-def test_links_and_devices_that_lead_out_are_refused(
+def test_links_and_devices_are_refused(
     tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]]
 ) -> None:
     (tmp_path / "outside").write_text("mine")
@@ -89,6 +91,16 @@ def test_links_and_devices_that_lead_out_are_refused(
         unpack(tmp_path / "x.tar", tmp_path / "in" / "out")
     assert everything(tmp_path) - {"in", "in/out"} == {"outside", "x.tar"}
     assert everything(tmp_path / "in" / "out") == set()
+
+
+def test_damage_that_only_bzip2_finds(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a", bytes(range(256)) * 40)
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    content[content.index(b"BZh") + 6] ^= 255  # in the block's magic
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.zip: damaged: "):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
 
 
 @pytest.mark.parametrize("names", [["a" * 300], ["a", "a/b"], ["a/b", "a"]])
