@@ -35,8 +35,8 @@ from stages.backbones.config import Name
 from stages.backbones.networks import fc_sizes_of, layers_of
 from stages.data.images import image_tensor
 from stages.data.records import Dataset
+from stages.options import parse, store_of
 from stages.proposals.cache import Proposals
-from stages.run import parse, store_of
 from stages.store import Artifact, Store, describe
 
 NOTE = (

@@ -26,10 +26,10 @@ from stages.ablation import Claim, Variant, compare, keep_description, write_tab
 from stages.backbones.weights import find_weights, load_state
 from stages.data.difficult import WithoutDifficult
 from stages.data.records import Dataset
+from stages.options import parse, store_of
 from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.stage import find_proposals
-from stages.run import parse, store_of
 from stages.store import Artifact, Job, Store, describe, stage
 from stages.writing import replacing
 

@@ -20,7 +20,7 @@ from stages.ablation import (
 )
 from stages.data.records import Dataset
 from stages.errors import InputError
-from stages.run import parse, store_of
+from stages.options import parse, store_of
 from stages.store import Artifact, describe
 
 NOTE = (

@@ -21,8 +21,9 @@ from stages.detect import Detection, detect_split
 from stages.device import DType
 from stages.errors import InputError
 from stages.evaluation.stage import evaluate_detections
+from stages.options import Options, resolve_dtypes, store_of
 from stages.report import metrics_of, result_line, stage_rows, stage_table
-from stages.run import Options, RunFolder, resolve_dtypes, store_of
+from stages.run_folder import RunFolder
 from stages.store import Artifact, Job, stage
 
 USUAL_SCORE = 0.5  # below which torchvision's own examples show nothing

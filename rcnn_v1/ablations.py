@@ -16,7 +16,7 @@ from rcnn_v1.pipeline import train_and_test
 from stages.ablation import Claim, Variant, compare, keep_description, write_tables
 from stages.backbones.networks import layers_of, new_layers_of
 from stages.data.records import Dataset
-from stages.run import parse, store_of
+from stages.options import parse, store_of
 from stages.store import Store, describe
 
 # Table 2: VOC 2007 test, AlexNet, 11-point, without box regression; and fc7 fine-tuned with it.

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rcnn_v1.config import PRESETS, Config
 from stages.data.load import load_data
-from stages.run import RunFolder, parse, store_of
+from stages.options import parse, store_of
+from stages.run_folder import RunFolder
 
 
 def command(arguments: Sequence[str]) -> None:

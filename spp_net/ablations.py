@@ -17,7 +17,7 @@ from spp_net.pipeline import train_and_test
 from stages.ablation import Claim, Variant, compare, keep_description, write_tables
 from stages.backbones.networks import layers_of
 from stages.data.records import Dataset
-from stages.run import parse, store_of
+from stages.options import parse, store_of
 from stages.store import Store, describe
 
 # Table 10: VOC 2007 test, ZF-5, without box regression, by whether there are five scales; fc7

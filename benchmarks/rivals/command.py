@@ -8,7 +8,8 @@ from benchmarks.rivals.config import PRESETS, Config, check
 from benchmarks.rivals.detector import PAPERS
 from benchmarks.rivals.pipeline import report, run
 from stages.data.load import load_data
-from stages.run import RunFolder, parse, store_of
+from stages.options import parse, store_of
+from stages.run_folder import RunFolder
 
 
 def rival(arguments: Sequence[str]) -> None:

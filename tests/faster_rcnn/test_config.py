@@ -9,7 +9,7 @@ import pytest
 
 from faster_rcnn.config import PRESETS, Config, ProposalConfig
 from faster_rcnn.loss import OWN_WEIGHT, SIGMA
-from stages.run import parse
+from stages.options import parse
 
 
 def test_the_papers_numbers() -> None:

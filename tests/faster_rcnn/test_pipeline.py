@@ -22,8 +22,8 @@ from stages.data.images import image_tensor
 from stages.data.load import load_data
 from stages.errors import InputError
 from stages.evaluation.detections_io import load_detections
+from stages.options import resolve_dtypes
 from stages.proposals.cache import Proposals
-from stages.run import resolve_dtypes
 from stages.store import Artifact, Store
 
 CONFIG: Config = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does

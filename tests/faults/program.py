@@ -28,11 +28,12 @@ if __name__ == "__main__":
         jump()
     from importlib import import_module
 
-    from stages import run
+    from stages import options
+    from stages.run import main
     from stages.store import Store
 
-    def store_of(options: run.Options) -> Store:
-        return Store(options.runs / "store", options.device, options.workers, 0.0, options.ranks)
+    def store_of(given: options.Options) -> Store:
+        return Store(given.runs / "store", given.device, given.workers, 0.0, given.ranks)
 
-    run.store_of = store_of  # before a paper's command takes it from there
-    run.main(import_module(f"{sys.argv.pop(1)}.command").command)
+    options.store_of = store_of  # before a paper's command takes it from there
+    main(import_module(f"{sys.argv.pop(1)}.command").command)

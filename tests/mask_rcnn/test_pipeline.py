@@ -21,8 +21,8 @@ from mask_rcnn.pipeline import run, train_and_test
 from stages.data.images import image_tensor
 from stages.data.load import load_data
 from stages.errors import InputError
+from stages.options import resolve_dtypes
 from stages.proposals.cache import Proposals
-from stages.run import resolve_dtypes
 from stages.store import Store
 from stages.training.image_batches import ImageBatches
 from tests.faster_rcnn.test_pipeline import (

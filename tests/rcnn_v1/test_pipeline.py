@@ -19,8 +19,8 @@ from rcnn_v1.detector import load
 from rcnn_v1.pipeline import Finished, run
 from stages.data.decode import image_of
 from stages.evaluation.detections_io import load_detections
+from stages.options import resolve_dtypes
 from stages.proposals.cache import Proposals
-from stages.run import resolve_dtypes
 from stages.store import Store
 
 ROOT = Path(__file__).parents[2]

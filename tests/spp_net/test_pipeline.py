@@ -21,8 +21,8 @@ from stages.data.decode import image_of
 from stages.data.load import load_data
 from stages.errors import InputError
 from stages.evaluation.detections_io import load_detections
+from stages.options import resolve_dtypes
 from stages.proposals.cache import Proposals
-from stages.run import resolve_dtypes
 from stages.store import Store
 
 CONFIG = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does

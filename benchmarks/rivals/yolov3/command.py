@@ -8,7 +8,8 @@ from benchmarks.rivals.yolov3.config import PRESETS, Config, check
 from benchmarks.rivals.yolov3.detector import YOLOV3
 from benchmarks.rivals.yolov3.pipeline import report, run
 from stages.data.load import load_data
-from stages.run import RunFolder, parse, store_of
+from stages.options import parse, store_of
+from stages.run_folder import RunFolder
 
 
 def yolov3(arguments: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report.commands import TARGETS, arguments_of, command_of, differences
-from stages.run import parse
+from stages.options import parse
 from stages.store import describe
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from benchmarks.report.commands import TARGETS
-from stages.run import Options, parse
+from stages.options import Options, parse
 from stages.seals import digest
 from stages.store import describe
 from tests.faults.fuzz.mutate import WORDS

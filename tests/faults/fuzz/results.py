@@ -23,7 +23,8 @@ from stages.data.segmentation import draw_segmentations, polygons_of, run_length
 from stages.errors import InputError, one_line
 from stages.evaluation.detections_io import load_detections
 from stages.evaluation.mistakes import KINDS
-from stages.run import Options, RunFolder
+from stages.options import Options
+from stages.run_folder import RunFolder
 from stages.store import Store
 from tests.faults.fuzz.layouts import COCO
 from tests.faults.fuzz.mutate import VALUES
