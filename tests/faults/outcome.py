@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ NOT_COMPARED = ("summary.txt", "manifest.json")
 
 
 def outcome(folder: Path) -> dict[str, str]:
-    """Of a run's folder: each file and its checksum, `metrics.json` without times and memory.
+    """Of a run's folder: each file and its checksum, each value of `metrics.json` but times and memory.
 
     Raises:
         OSError: it is not there.
         ValueError: `metrics.json` is damaged.
     """
     metrics = json.loads((folder / "metrics.json").read_text())
-    found = {"metrics.json": json.dumps(_without_the_way(metrics), sort_keys=True)}
+    found = dict(_values(metrics, "metrics.json"))
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in ("metrics.json", *NOT_COMPARED):
             found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -29,11 +30,17 @@ def outcome(folder: Path) -> dict[str, str]:
 
 
 def differences(ours: dict[str, str], whole: dict[str, str]) -> list[str]:
-    """The files that differ, or that only one has."""
+    """The files and values that differ, or that only one has."""
     return sorted(name for name in {*ours, *whole} if ours.get(name) != whole.get(name))
 
 
-def _without_the_way(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_the_way(item) for k, item in value.items() if k not in OF_THE_WAY}
-    return [_without_the_way(item) for item in value] if isinstance(value, list) else value
+def _values(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            if key not in OF_THE_WAY:
+                yield from _values(inner, f"{name} {key}")
+    elif isinstance(value, list) and value:
+        for n, inner in enumerate(value):
+            yield from _values(inner, f"{name} {n}")
+    else:
+        yield name, json.dumps(value)

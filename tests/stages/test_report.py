@@ -65,7 +65,12 @@ def artifacts(tmp_path: Path) -> list[Artifact]:
             "seconds": seconds,
             "peak_memory_bytes": 300 * MIB,
             "peak_cuda_bytes": 0,
-            "files": {file: {"bytes": int(mib * MIB / 2)} for file in ("a", "b")},
+            "files": {
+                **{file: {"bytes": int(mib * MIB / 2)} for file in ("a", "b")},
+                # Logs are as long as the clock made them: they are not counted.
+                "losses.csv": {"bytes": 5 * MIB},
+                "tensorboard/events.1": {"bytes": 7 * MIB},
+            },
             "device": "cpu",
             "commit": "abc",
         }
