@@ -26,9 +26,25 @@ def listen() -> None:
 
 
 def leave_to_parent(_: int = 0) -> None:
-    """In a worker process: do not heed them. A terminal sends Ctrl-C to the parent too, which ends us."""
+    """In a worker process that ends when its parent says so: a terminal sends Ctrl-C to both."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+    """Until the block has ended; processes that are started in it have it blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_ctrl_c_to_parent() -> None:
+    """In a worker process whose parent ends it by SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 class Hold:

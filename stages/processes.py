@@ -8,12 +8,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from stages.interrupts import leave_to_parent
+from stages.interrupts import ctrl_c_waits, leave_ctrl_c_to_parent
 from stages.memory import keep_freed_memory
 
 S = TypeVar("S")
@@ -36,14 +37,23 @@ def spread(
     if workers == 0 or len(items) < 2:
         yield from map(work, items)
         return
+    chunks = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     # Spawned, not forked: the caller may hold threads and an accelerator. An executor, not a Pool:
     # when a worker is killed it says so, where a Pool waits for ever.
+    spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        min(workers, len(items)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare,
+        min(workers, len(chunks)), mp_context=spawn, initializer=_prepare
     ) as pool:
-        yield from pool.map(work, items, chunksize=at_once)
+        try:
+            with ctrl_c_waits():  # and is blocked in the workers, which start now
+                waiting = deque(pool.submit(_work_through, work, chunk) for chunk in chunks)
+            while waiting:
+                yield from waiting.popleft().result()
+        except BaseException:
+            # Not `Executor.map`, which cancels from this thread: what the executor's own then finds
+            # cancelled, with its workers gone too, it takes for an error and prints.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def lost_a_worker(error: BaseException) -> bool:
@@ -53,9 +63,16 @@ def lost_a_worker(error: BaseException) -> bool:
     )
 
 
+def _work_through(work: Callable[[S], T], chunk: Sequence[S]) -> list[T]:
+    return [work(item) for item in chunk]
+
+
 def _prepare() -> None:
-    """Have this worker keep its memory, and end when its parent does, also a killed one."""
-    leave_to_parent()
+    """Have this worker keep its memory, and end when its parent does, also a killed one.
+
+    SIGTERM ends it, as the executor wants when another worker has died.
+    """
+    leave_ctrl_c_to_parent()
     keep_freed_memory()  # an eighth less time an image of selective search
     parent = multiprocessing.parent_process()
     if parent is not None:

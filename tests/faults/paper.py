@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LONGEST = 600.0  # seconds: a run that takes longer hangs
 RCNN, SPP, FAST, FASTER, MASK = "rcnn", "spp", "fast", "faster", "mask"
+# Well, with a line, or by the signal itself: before Python hears it, or when it has nothing left to do.
+ENDS = (0, 1, 2, 130, 143, *(-n for n in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
 MODULES = {
     RCNN: "rcnn_v1",
     SPP: "spp_net",
@@ -39,7 +41,7 @@ class Ended:
     @property
     def crashed(self) -> bool:
         """Whether it ended in a way that its authors had not thought of."""
-        return "Traceback" in self.said or self.status not in (0, 1, 2, 130, 143, -signal.SIGKILL)
+        return "Traceback" in self.said or self.status not in ENDS
 
 
 class Program:

@@ -101,8 +101,9 @@ def _struck_at_moments(trial: Trial, signals: tuple[int, ...]) -> Tally:
             continue
         slow = not program.wait(30.0)
         ended = program.end()
-        # Before it hears the signal, while Python loads, it may just end.
-        heard = ended.status in (0, 130, 143) and (ended.status == 0 or len(ended.errors) == 1)
+        # Before it hears the signal, while Python loads, it may just end. And its workers may have gone
+        # before it heard.
+        heard = ended.status == 0 or (ended.status in (1, 130, 143) and len(ended.errors) == 1)
         if slow or ended.crashed or not (heard or ended.status == -number):
             tally.lost.append(f"signal {number}: exit code {ended.status}: {ended.said[-1500:]}")
     trial.check(f"after {tally.struck} faults", trial.start().end(), tally)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ def test_nothing_and_one_need_no_process() -> None:
     assert list(spread(square, [3], 2)) == [(9, os.getpid())]
 
 
-def test_signals_are_the_parents() -> None:
+def test_ctrl_c_is_the_parents() -> None:
     assert list(spread(interrupt, range(4), 2)) == [0, 1, 2, 3]
 
 
@@ -89,3 +90,51 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     while any(psutil.pid_exists(worker) for worker in workers):
         assert time.monotonic() < until, "workers without a parent"
         time.sleep(0.05)
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from pathlib import Path
+from stages.interrupts import TerminatedError, listen
+from stages.processes import spread
+from tests.stages.workers import note
+
+if __name__ == "__main__":
+    listen()
+    try:
+        for _ in spread(note, [Path(sys.argv[1])] * 200, 2):
+            pass
+    except KeyboardInterrupt as error:
+        print(type(error).__name__)
+        sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "TerminatedError")],
+)
+@pytest.mark.parametrize("wait", [0.0, 0.3])
+def test_all_of_them_interrupted_only_the_parent_says_so(
+    tmp_path: Path, number: int, error: str, wait: float
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(INTERRUPTED)
+    parent = subprocess.Popen(
+        [sys.executable, str(program), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while (
+        len(psutil.Process(parent.pid).children()) < 3
+    ):  # two workers and multiprocessing's helper
+        assert parent.poll() is None
+        time.sleep(0.005)
+    time.sleep(wait)
+    os.killpg(parent.pid, number)
+    out, err = parent.communicate(timeout=60)
+    assert (parent.returncode, out.strip()) == (7, error), err
+    assert "Traceback" not in err

@@ -14,8 +14,7 @@ def square(n: int) -> tuple[int, int]:
 
 
 def interrupt(n: int) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        os.kill(os.getpid(), number)
+    os.kill(os.getpid(), signal.SIGINT)
     return n
 
 
@@ -28,3 +27,8 @@ def die(n: int) -> int:
 def sleep(folder: Path) -> None:
     (folder / f"{os.getpid()}").touch()
     time.sleep(60)
+
+
+def note(folder: Path) -> None:
+    (folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+    time.sleep(0.05)
