@@ -25,7 +25,8 @@ OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEV
 .PHONY: all help rcnn spp fast faster mask rival rivals yolov3 ablations bench paired speed peers detect compare notebooks test slow lint lock clean
 .DEFAULT_GOAL := all
 
-all: rcnn spp fast faster mask bench  ## every paper on the default data, then the benchmark
+all: rcnn spp fast faster mask  ## every paper on the default data, then the benchmark (`make bench` also takes minutes over rates)
+	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)" --rates
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
