@@ -18,7 +18,7 @@ from tqdm import tqdm
 from stages.ahead import ahead
 from stages.data.decode import decode
 from stages.data.files import IMAGE_SUFFIXES, is_image
-from stages.errors import InputError, expand
+from stages.errors import InputError, expand, too_long
 
 KINDS = " ".join(IMAGE_SUFFIXES)
 THREADS = 2  # that read ahead: half a dozen photographs are in memory at most
@@ -69,8 +69,9 @@ def _named(name: str) -> list[Path]:
     Raises:
         InputError: there is, but no image.
     """
+    if too_long(Path(name)):  # of many files, one after the other
+        return []
     path = expand(name)
-    # Not pathlib's: a list of many files is too long for a name, which it takes for an error.
     if os.path.isfile(path):
         return [path]
     is_folder = os.path.isdir(path)

@@ -60,7 +60,13 @@ def expand(path: str) -> Path:
         expanded = Path(path).expanduser()
     except RuntimeError as error:
         raise InputError(f"{path}: {error}") from None
-    too_long = any(len(os.fsencode(part)) > LONGEST_NAME for part in expanded.parts)
-    if too_long or len(os.fsencode(expanded)) > LONGEST_PATH:
+    if too_long(expanded):
         raise InputError(f"{path}: the name is too long")
     return expanded
+
+
+def too_long(path: Path) -> bool:
+    """Whether the system has no file of that name, nor could have one."""
+    return len(os.fsencode(path)) > LONGEST_PATH or any(
+        len(os.fsencode(part)) > LONGEST_NAME for part in path.parts
+    )

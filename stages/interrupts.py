@@ -79,7 +79,9 @@ def held() -> Iterator[Hold]:
             _interrupt(number)
         hold.number = number
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    # What nobody wanted to hear (a shell's `command &` ignores Ctrl-C) stays unheard.
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield hold
     finally:

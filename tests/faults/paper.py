@@ -57,7 +57,8 @@ class Program:
     def __init__(
         self, paper: str, runs: Path, jumps: bool = False, largest: int | None = None
     ) -> None:
-        def limit() -> None:
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # `command &` would have it ignored
             if largest is not None:
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
@@ -74,7 +75,7 @@ class Program:
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
-                preexec_fn=limit,
+                preexec_fn=prepare,
             )
 
     def wait(self, seconds: float = LONGEST) -> bool:

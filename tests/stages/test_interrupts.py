@@ -15,6 +15,7 @@ from stages.interrupts import TerminatedError, held, leave_to_parent, listen
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run with it ignored
     listen()
     yield
     for number, handler in before.items():
@@ -73,6 +74,14 @@ def test_what_went_wrong_in_the_block_is_told_not_the_interruption() -> None:
     with pytest.raises(ZeroDivisionError), held():
         send(signal.SIGINT)
         raise ZeroDivisionError
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with held() as hold:
+        send(signal.SIGINT)
+        assert not hold.asked
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_in_another_thread_nothing_is_touched() -> None:

@@ -127,10 +127,10 @@ def test_all_of_them_interrupted_only_the_parent_says_so(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it may be ignored here
     )
-    while (
-        len(psutil.Process(parent.pid).children()) < 3
-    ):  # two workers and multiprocessing's helper
+    # Two workers and multiprocessing's helper.
+    while len(psutil.Process(parent.pid).children()) < 3:
         assert parent.poll() is None
         time.sleep(0.005)
     time.sleep(wait)

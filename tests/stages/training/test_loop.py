@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -312,10 +312,18 @@ def test_a_checkpoints_rates_are_the_configurations(
     assert_same_weights(run(tmp_path), whole[1])
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Also where the tests run with it ignored, as a shell's `make test &` has it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("k", [0, 7, ITERATIONS - 1])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_one_leaves_a_checkpoint_of_its_last_step(
-    whole: tuple[Path, Net], tmp_path: Path, k: int, number: int
+    whole: tuple[Path, Net], tmp_path: Path, k: int, number: int, hears_ctrl_c: None
 ) -> None:
     made = []
 
