@@ -219,14 +219,11 @@ def together(trial: Trial) -> Tally:
         tally.struck += 1
         for one in ended:
             trial.check(f"{len(programs)} at once", one, tally)
-        made = [
-            line
-            for one in ended
-            for line in one.said.splitlines()
-            if line.startswith("-- ") and "waiting" not in line
-        ]
-        if len(made) != len({*made}):
-            tally.lost.append(f"{len(programs)} at once: made more than once: {sorted(made)}")
+        lines = [line for one in ended for line in one.said.splitlines() if line.startswith("-- ")]
+        made = sorted(line for line in lines if "waiting" not in line)
+        artifacts = len(list((trial.folder / "runs" / "store").glob("*/manifest.json")))
+        if len(made) != artifacts:
+            tally.lost.append(f"{len(programs)} at once: {artifacts} artifacts, made {made}")
     return tally
 
 

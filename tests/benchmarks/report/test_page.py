@@ -15,6 +15,8 @@ from PIL import Image
 
 from benchmarks import bench
 from benchmarks.detectors import Run
+from benchmarks.report import write
+from benchmarks.report.machines import elsewhere
 from benchmarks.report.page import Section, page
 from tests.benchmarks.report.conftest import DOLLARS, HERE, IMAGES, SCRIPT, timed
 
@@ -51,6 +53,8 @@ def report(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "time_run", lambda run, *_: timed(run))
         patch.setattr(bench, "machine", lambda device: HERE)
+        none = tmp_path_factory.mktemp("machines")
+        patch.setattr(write, "elsewhere", lambda: elsewhere(none))
         bench.bench(["--runs", str(made), "--device", "cpu", "--rates"])
     return made / "report"
 
