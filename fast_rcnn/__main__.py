@@ -6,7 +6,11 @@ if __name__ == "__main__":
     from stages.threads import wait_briefly
 
     wait_briefly()
-    from fast_rcnn.command import command
     from stages.run import main
+
+    def command(arguments: list[str]) -> None:
+        from fast_rcnn.command import command  # takes seconds, in which Ctrl-C is heard
+
+        command(arguments)
 
     main(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from stages.errors import InputError, one_line
 from stages.interrupts import TerminatedError, listen
@@ -16,7 +16,7 @@ from stages.ranks import leave, lost_a_rank
 GO_ON = "the same command goes on from here"
 
 
-def main(command: Callable[[Sequence[str]], None], go_on: str = GO_ON) -> None:
+def main(command: Callable[[list[str]], None], go_on: str = GO_ON) -> None:
     """Run a command as a program: what the user can mend is one line on stderr and exit code 2.
 
     Ctrl-C is 130 and SIGTERM 143, as shells have it, and a process lost 1, each with a line.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 
 
@@ -26,14 +25,18 @@ if __name__ == "__main__":
     wait_briefly()
     if os.environ.get("FAULTS_CLOCK"):
         jump()
-    from importlib import import_module
-
-    from stages import options
     from stages.run import main
-    from stages.store import Store
 
-    def store_of(given: options.Options) -> Store:
-        return Store(given.runs / "store", given.device, given.workers, 0.0, given.ranks)
+    def command(arguments: list[str]) -> None:
+        from importlib import import_module
 
-    options.store_of = store_of  # before a paper's command takes it from there
-    main(import_module(f"{sys.argv.pop(1)}.command").command)
+        from stages import options
+        from stages.store import Store
+
+        def store_of(given: options.Options) -> Store:
+            return Store(given.runs / "store", given.device, given.workers, 0.0, given.ranks)
+
+        options.store_of = store_of  # before a paper's command takes it from there
+        import_module(f"{arguments[0]}.command").command(arguments[1:])
+
+    main(command)
