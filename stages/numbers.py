@@ -33,7 +33,9 @@ def check_numbers(config: Any, usual: Any) -> None:
     Raises:
         InputError: naming the option.
     """
-    for name, value, usually in _fields(config, usual):
+    usual_ones = dict(option_values(usual))
+    for name, value in option_values(config):
+        usually = usual_ones.get(name)
         if name in CHECKED_ELSEWHERE:
             continue
         field = name.rpartition(".")[2].replace("-", "_")
@@ -59,12 +61,11 @@ def check_numbers(config: Any, usual: Any) -> None:
                 raise InputError(f"--{name} {number}: takes 0 or more")
 
 
-def _fields(config: Any, usual: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every option with its value and the usual one."""
+def option_values(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of a configuration that is an option of the command line: its name there, its value."""
     for field in dataclasses.fields(config):
-        value, usually = getattr(config, field.name), getattr(usual, field.name, None)
-        name = f"{prefix}{field.name.replace('_', '-')}"
+        value, name = getattr(config, field.name), f"{prefix}{field.name.replace('_', '-')}"
         if dataclasses.is_dataclass(value):
-            yield from _fields(value, usually, f"{name}.")
+            yield from option_values(value, f"{name}.")
         else:
-            yield name, value, usually
+            yield name, value

@@ -18,7 +18,7 @@ import tyro
 from stages.device import choose_device, choose_dtype
 from stages.errors import LONGEST_PATH, InputError, expand, one_line
 from stages.machine import cores
-from stages.numbers import check_numbers
+from stages.numbers import check_numbers, option_values
 from stages.ranks import ALONE, Ranks, join
 from stages.store import Store
 
@@ -118,22 +118,11 @@ def _fields(paper: str, config_type: type[Config], preset: Config, arguments: li
             words.removeprefix("Parsing error ").partition(" For full helptext")[0]
         ) from None
     if unknown:
-        names = [f"--{name}" for name in _option_names(config)]
+        names = [f"--{name}" for name, _ in option_values(config)]
         near = difflib.get_close_matches(unknown[0].partition("=")[0].replace("_", "-"), names, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; python -m {paper} --help lists all"
         raise InputError(f"unknown option {unknown[0]}{hint}")
     return config
-
-
-def _option_names(config: Any, prefix: str = "") -> list[str]:
-    names = []
-    for field in dataclasses.fields(config):
-        value, name = getattr(config, field.name), f"{prefix}{field.name.replace('_', '-')}"
-        if dataclasses.is_dataclass(value):
-            names += _option_names(value, f"{name}.")
-        else:
-            names.append(name)
-    return names
 
 
 def resolve_dtypes(config: Any, device: str) -> Any:

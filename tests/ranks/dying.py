@@ -11,14 +11,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from fast_rcnn.config import LossConfig
-from fast_rcnn.train import train_detector
 from stages.ranks import join, leave
 from stages.run import main
 from stages.store import Job
 from stages.training.image_batches import ImageBatches
-from tests.fast_rcnn.test_train import CONFIG, RANDOM, SAMPLING
-from tests.ranks.trainings import LONGEST, SCALES, toy
+from tests.fast_rcnn.test_train import CONFIG
+from tests.ranks.trainings import toy, train_fast
 
 FIRST = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
 
@@ -38,19 +36,7 @@ def run(arguments: list[str]) -> None:
     data = toy(own)
     (folder / "job").mkdir(exist_ok=True)
     config = replace(CONFIG, sgd=replace(CONFIG.sgd, iterations=30))
-    train_detector(
-        Job(folder / "job", checkpoint_seconds=0.0, ranks=ranks),
-        data,
-        data.proposals,
-        RANDOM,
-        "tiny",
-        None,
-        SCALES,
-        LONGEST,
-        SAMPLING,
-        LossConfig(),
-        config,
-    )
+    train_fast(Job(folder / "job", checkpoint_seconds=0.0, ranks=ranks), data, config)
     leave()
 
 

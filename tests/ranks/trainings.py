@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fast_rcnn.config import LossConfig
+from fast_rcnn.config import LossConfig, TrainConfig
 from fast_rcnn.train import train_detector
 from faster_rcnn.train import train_jointly, train_rpn
 from mask_rcnn.train import train_network
@@ -55,6 +55,23 @@ def toy(folder: Path) -> Any:
     return make_toy(folder, objects, labels, proposals, crowd)
 
 
+def train_fast(job: Job, data: Any, config: TrainConfig) -> None:
+    """Fast R-CNN on the toy's own proposals."""
+    train_detector(
+        job,
+        data,
+        data.proposals,
+        RANDOM,
+        "tiny",
+        None,
+        SCALES,
+        LONGEST,
+        SAMPLING,
+        LossConfig(),
+        config,
+    )
+
+
 def train_all(folder: Path, ranks: Ranks) -> None:
     """Leave `<stage>/weights.pt` of each of `STAGES`."""
     data = toy(folder / f"toy{ranks.rank}")  # each rank's own copy
@@ -88,19 +105,7 @@ def train_all(folder: Path, ranks: Ranks) -> None:
         PYRAMID.levels,
         SPPConfig(sgd=SGD, new_layer_factor=1, **some),
     )
-    train_detector(
-        jobs["fast"],
-        data,
-        data.proposals,
-        RANDOM,
-        "tiny",
-        None,
-        SCALES,
-        LONGEST,
-        SAMPLING,
-        LossConfig(),
-        STEP,
-    )
+    train_fast(jobs["fast"], data, STEP)
     train_rpn(jobs["rpn"], data, RANDOM, "tiny", SCALES, LONGEST, RPN, 2, STEP)
     joint = replace(JOINT, train=STEP)
     train_jointly(jobs["joint"], data, RANDOM, "tiny", SCALES, LONGEST, RPN, LossConfig(), joint)

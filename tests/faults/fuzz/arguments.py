@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from benchmarks.report.commands import TARGETS
+from stages.numbers import option_values
 from stages.options import Options, parse
 from stages.seals import digest
 from stages.store import describe
@@ -42,16 +42,9 @@ def _words(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
 
 
-def _options(config: Any, prefix: str = "") -> list[tuple[str, list[str]]]:
+def _options(config: Any) -> list[tuple[str, list[str]]]:
     """Every field of a configuration: its option, and the words of its value."""
-    found = []
-    for field in dataclasses.fields(config):
-        value, name = getattr(config, field.name), f"{prefix}{field.name.replace('_', '-')}"
-        if dataclasses.is_dataclass(value):
-            found += _options(value, f"{name}.")
-        else:
-            found.append((f"--{name}", _words(value)))
-    return found
+    return [(f"--{name}", _words(value)) for name, value in option_values(config)]
 
 
 def _make(folder: Path) -> Sequence[str]:
