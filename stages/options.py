@@ -19,7 +19,7 @@ from stages.device import choose_device, choose_dtype
 from stages.errors import LONGEST_PATH, InputError, expand, one_line
 from stages.machine import cores
 from stages.numbers import check_numbers, option_values
-from stages.ranks import ALONE, Ranks, join
+from stages.ranks import ALONE, Ranks, join, on_this_machine
 from stages.store import Store
 
 Config = TypeVar("Config")
@@ -58,7 +58,7 @@ def parse(
     parser.add_argument("--runs", default="runs")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tag", default="")
-    parser.add_argument("--workers", default=cores(), type=int)
+    parser.add_argument("--workers", default=max(1, cores() // on_this_machine()), type=int)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

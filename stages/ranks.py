@@ -86,6 +86,11 @@ def join(device: str) -> Ranks:
     return Ranks(dist.get_rank(), world)
 
 
+def on_this_machine() -> int:
+    """How many ranks share this machine's cores, this one among them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def leave() -> None:
     """End of the program."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

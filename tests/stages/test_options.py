@@ -150,6 +150,16 @@ def test_help_shows_every_field(capsys: pytest.CaptureFixture[str]) -> None:
         assert option in shown
 
 
+def test_ranks_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.options.cores", lambda: 9)
+    workers = []
+    for ranks in ("1", "2", "12"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        workers.append(parsed()[0].workers)
+    assert workers == [9, 4, 1]
+    assert parsed("--workers", "3")[0].workers == 3
+
+
 def test_runs_share_a_store() -> None:
     options, _ = parsed("--runs", "somewhere", "--workers", "3")
     store = store_of(options)
