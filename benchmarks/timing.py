@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import mean, median, quantiles
 from typing import Any
 
 import psutil
@@ -38,40 +38,46 @@ def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dic
         scratch: a file to note peak memory in.
 
     Returns:
-        medians over the images, in seconds: `seconds` in all with quartiles, and `part: <name>`;
-        `seconds_without_proposals`; `peak_memory_mib` of the process, the harness included, and
-        `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for a detector that
+        medians over the images, in seconds: `seconds` in all with quartiles,
+        `seconds_without_proposals`; `part: <name>`, `seconds` times the part's mean share of an
+        image (medians of each may sum to more); `peak_memory_mib` of the process, the harness
+        included, and `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for a detector that
         takes one at a time).
     """
-    rows: list[dict[str, float]] = []
+    times: list[float] = []
+    proposals: list[float] = []
+    shares: list[dict[str, float]] = []
     scratch.unlink(missing_ok=True)  # of one that failed: the meter would go on from it
     with Meter(scratch, beat=0.1) as meter:
         detector = run.detector(device)
         for path in [paths[0], *paths]:
             watch = Stopwatch(device)
-            seconds = _seconds(detector, path, watch)
+            seconds = watched = _seconds(detector, path, watch)
             if device != "cpu":
                 seconds = _seconds(detector, path, OFF)
-            rows.append({"seconds": seconds, **watch.seconds})
+            times.append(seconds)
+            proposals.append(watch.seconds.get("proposals", 0.0))
+            shares.append({part: of / watched for part, of in watch.seconds.items()})
         detector.watch = OFF
     scratch.unlink(missing_ok=True)
-    rows = rows[1:]
-    times = [row["seconds"] for row in rows]
-    without = [row["seconds"] - row.get("proposals", 0.0) for row in rows]
+    times, proposals, shares = times[1:], proposals[1:], shares[1:]
     low, _, high = quantiles(times, n=4) if len(times) > 1 else (times[0],) * 3
     parts = {
-        f"part: {part}": median(row[part] for row in rows) for part in rows[0] if part != "seconds"
+        f"part: {part}": median(times) * mean(share.get(part, 0.0) for share in shares)
+        for part in dict.fromkeys(part for share in shares for part in share)
     }
     rates = {1: 1 / median(times)}
     if run.metrics["paper"] not in ONE_BY_ONE:
         rates = rates_by_batch(_together(detector, device), paths, device)
     best = max(rates, key=lambda size: rates[size])
     return {
-        "images_timed": len(rows),
+        "images_timed": len(times),
         "seconds": median(times),
         "seconds_q1": low,
         "seconds_q3": high,
-        "seconds_without_proposals": median(without),
+        "seconds_without_proposals": median(
+            whole - part for whole, part in zip(times, proposals, strict=True)
+        ),
         **parts,
         "images_per_second": rates[best],
         "best_batch": best,

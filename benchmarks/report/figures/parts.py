@@ -40,8 +40,7 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
         table: rows with seconds in `part: <name>`, nan: it has no such part.
 
     Returns:
-        a row for each, a column a part; they sum to 100, but where the parts' medians exceed the
-        whole's.
+        a row for each, a column a part; they sum to 100.
     """
     seconds = seconds_by_part(table)
     return 100 * seconds.div(table.seconds.to_numpy(), axis=0)
