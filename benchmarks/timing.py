@@ -41,8 +41,8 @@ def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dic
         medians over the images, in seconds: `seconds` in all with quartiles,
         `seconds_without_proposals`; `part: <name>`, `seconds` times the part's mean share of an
         image (medians of each may sum to more); `peak_memory_mib` of the process, the harness
-        included, and `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for a detector that
-        takes one at a time).
+        included, and `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for
+        a detector that takes one at a time).
     """
     times: list[float] = []
     proposals: list[float] = []
