@@ -21,7 +21,7 @@ from stages.training.sgd import Rates, SGDConfig
 from stages.writing import replacing
 
 
-@stage(version=3)
+@stage(version=4)
 def train_torchvision(
     job: Job,
     data: Dataset,

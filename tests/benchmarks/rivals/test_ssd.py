@@ -128,3 +128,11 @@ def test_boxes_stay_float32_under_autocast(ours: Network) -> None:
     assert (boxes - last).abs().amax(dim=1).min() < 1e-3
     # The multiplications were bfloat16's.
     assert torch.equal(maps[-1], maps[-1].bfloat16().float())
+
+
+def test_no_class_is_ahead_at_the_start(ours: Network) -> None:
+    torch.manual_seed(0)
+    maps = [torch.randn(1, channels, 4, 4).relu() for channels in (576, 1280, 512, 256, 256, 128)]
+    with torch.inference_mode():
+        logits = ours.head(maps)["cls_logits"]
+    assert 0.003 < float(logits.std()) < 0.2
