@@ -152,6 +152,12 @@ def _difference(better: float | None, worse: float | None) -> float | None:
     return None if better is None or worse is None else better - worse
 
 
+CHANCE = (
+    "Intervals are of the test images, drawn again; each row is one training or none, and what another seed "
+    "would make of it is not in them."
+)
+
+
 def write_tables(
     folder: Path, title: str, note: str, variants: pd.DataFrame, claims: pd.DataFrame
 ) -> str:
@@ -185,6 +191,7 @@ def write_tables(
             f"| {row['low']:+.1f} – {row['high']:+.1f} "
             f"| {_or_dash(row['paper_difference'], '+.1f')} | {row['verdict']} |"
         )
+    lines += ["", CHANCE]
     text = "\n".join(lines) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     variants.to_csv(folder / "variants.csv", index=False, float_format="%.3f")
