@@ -69,7 +69,8 @@ def hardest(losses: Tensor, rois: Tensor, images: Tensor, count: int) -> Tensor:
 
     RoIs in one place have one loss, which would be counted as often: of two of an image that overlap
     by more than 0.7, whatever their labels, the harder stays. (The released code compares those of one
-    label only.)
+    label only.) They are the hardest of the step, as in the released code, where the paper's text takes
+    as many of each image: an image with nothing hard in it would teach what is known.
 
     Args:
         losses: [R], of all images of the step; rois: [R, 4] xyxy; images: [R], each one's image.
