@@ -314,7 +314,7 @@ def _resume(
         return 0
     own = optimiser.state_dict()
     try:
-        state = load_tensors(path, device)
+        state = load_tensors(path, device, ours=True)
         iteration, weights, given = state["iteration"], state["model"], state["optimiser"]
         _check(weights, model)
         momenta = _momenta(given, own, optimiser)

@@ -254,6 +254,20 @@ def test_a_damaged_checkpoint_starts_over_and_says_so(
     assert losses(tmp_path) == losses(whole[0])
 
 
+def test_a_bit_flipped_anywhere_in_a_checkpoint_is_not_trained_on(
+    whole: tuple[Path, Net], tmp_path: Path
+) -> None:
+    die(tmp_path, 10)
+    checkpoint, log = tmp_path / "checkpoint.pt", tmp_path / "losses.csv"
+    content, rows = checkpoint.read_bytes(), log.read_bytes()
+    for byte in range(0, len(content), len(content) // 40):
+        flipped = bytearray(content)
+        flipped[byte] ^= 1 << byte % 8
+        checkpoint.write_bytes(flipped)
+        log.write_bytes(rows)
+        assert_same_weights(run(tmp_path, seconds=1e9), whole[1])
+
+
 @pytest.mark.parametrize(
     "change",
     [
