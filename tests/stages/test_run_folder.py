@@ -65,7 +65,7 @@ def test_several_may_write_it_at_once(run: Run) -> None:
 def test_where_a_run_lies_and_what_it_leaves(run: Run) -> None:
     assert run.first.path == run.tmp_path / "runs" / "d-micro-tiny" / "rcnn"
     left = {p.name for p in run.first.path.iterdir()}
-    assert left == {"metrics.json", "summary.txt", "note.txt", "model"}
+    assert left == {"metrics.json", "configuration.json", "summary.txt", "note.txt", "model"}
     assert (run.first.path / "model" / "note.txt").read_text() == "x"
     assert run.folder().summary().splitlines() == ["all went well", str(run.first.path)]
     tagged = run.folder(tag="wide", top=3)
@@ -117,8 +117,44 @@ def test_a_folder_of_another_data_set_of_that_name_is_refused(run: Run) -> None:
 @pytest.mark.parametrize("left", ["", '{"config": ', "[]", "\x00"])
 def test_broken_metrics_are_no_run(run: Run, left: str) -> None:
     (run.first.path / "metrics.json").write_text(left)
-    again = run.folder(top=1)
+    again = run.folder()
     assert not again.is_finished(run.store)
+    again.write({"stages": [{"artifact": run.artifact.name}]}, "once more", {})
+    assert run.folder().is_finished(run.store)
+
+
+@pytest.mark.parametrize("left", ["", '{"config": ', "[]", "\x00"])
+def test_broken_metrics_of_another_configuration_are_not_written_over(run: Run, left: str) -> None:
+    (run.first.path / "metrics.json").write_text(left)
+    with pytest.raises(InputError, match="top 60 there, 1 here"):
+        run.folder(top=1)
+
+
+def test_broken_metrics_of_nobody_knows_what_are_refused(run: Run) -> None:
+    (run.first.path / "metrics.json").write_text("{")
+    (run.first.path / "configuration.json").unlink()
+    with pytest.raises(InputError, match=r"metrics\.json: damaged.*remove it.*TAG=") as raised:
+        run.folder()
+    assert "\n" not in str(raised.value)
+    (run.first.path / "metrics.json").unlink()
+    assert not run.folder(top=1).is_finished(run.store)
+
+
+def test_a_folder_in_the_place_of_the_metrics_is_refused(run: Run) -> None:
+    (run.first.path / "metrics.json").unlink()
+    (run.first.path / "metrics.json").mkdir()
+    with pytest.raises(InputError, match=r"metrics\.json: is no file"):
+        run.folder()
+
+
+def test_of_two_of_one_name_at_once_the_later_is_refused(run: Run) -> None:
+    """Neither found the other when it began."""
+    one, other = run.folder(tag="same", top=30), run.folder(tag="same", top=60)
+    one.write({}, "one", {})
+    before = (one.path / "metrics.json").read_bytes()
+    with pytest.raises(InputError, match="top 30 there, 60 here"):
+        other.write({}, "other", {})
+    assert (one.path / "metrics.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
