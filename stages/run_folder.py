@@ -108,6 +108,12 @@ class RunFolder:
                 f"{self.path}: holds a run with another configuration "
                 f"({'; '.join(changed[:3])}{more}); name this one: TAG=..."
             )
+        # The images' path is in the configuration; what is in them, or when it was written, changed.
+        if known.get("data_fingerprint") != self._identity["data_fingerprint"]:
+            raise InputError(
+                f"{self.path}: holds a run of other images under that name (edited since?); "
+                "name this one: TAG=..."
+            )
         return earlier
 
     def _write(self, metrics: dict[str, Any], summary: str, files: Mapping[str, Path]) -> None:

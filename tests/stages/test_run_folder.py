@@ -78,7 +78,6 @@ def test_the_same_run_is_finished(run: Run) -> None:
 
 
 def test_what_makes_a_run_unfinished(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not run.folder(fingerprint="other images").is_finished(run.store)
     with monkeypatch.context() as patch:
         patch.setattr("stages.run_folder.source_digest", lambda: "other code")
         assert not run.folder().is_finished(run.store)
@@ -107,6 +106,19 @@ def test_many_differences_are_still_one_line(run: Run) -> None:
     with pytest.raises(InputError, match="and 2 more") as raised:
         run.folder(**{"top": 1, "svms.c": 1, "svms.norm": 1, "svms.seed": 1, "detection.batch": 1})
     assert "top 60 there, 1 here" in str(raised.value)
+
+
+def test_images_edited_since_are_refused(run: Run) -> None:
+    before = (run.first.path / "metrics.json").read_bytes()
+    with pytest.raises(InputError, match=r"holds a run of other images under that name.*TAG="):
+        run.folder(fingerprint="other images")
+    (run.first.path / "metrics.json").write_text("")
+    with pytest.raises(InputError, match="other images"):
+        run.folder(fingerprint="other images")
+    run.folder()
+    run.folder(fingerprint="other images", tag="edited").write({}, "", {})
+    (run.first.path / "metrics.json").write_bytes(before)
+    assert run.folder().is_finished(run.store)
 
 
 def test_a_folder_of_another_data_set_of_that_name_is_refused(run: Run) -> None:
