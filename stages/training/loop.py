@@ -225,8 +225,11 @@ class _Log:
     def start(self, first: int) -> None:
         kept: list[list[str]] = []
         if first and self.path.exists():
-            with open(self.path, newline="") as file:
-                kept = list(csv.reader(file))[: first + 1]
+            try:
+                with open(self.path, newline="") as file:
+                    kept = list(csv.reader(file))[: first + 1]
+            except (OSError, ValueError, csv.Error) as error:
+                print(f"{self.path}: damaged ({one_line(error)[:80]}); begun anew", file=sys.stderr)
         self._file = open(self.path, "w", newline="")  # noqa: SIM115  (closed by close)
         self._csv = csv.writer(self._file)
         self._csv.writerows(kept)

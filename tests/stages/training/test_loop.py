@@ -190,6 +190,20 @@ def test_rows_past_the_checkpoint_are_written_once(whole: tuple[Path, Net], tmp_
     assert_same_weights(net, whole[1])
 
 
+def test_a_damaged_log_is_begun_anew(
+    whole: tuple[Path, Net], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    die(tmp_path, 10)
+    log = tmp_path / "losses.csv"
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 0x80  # which is no UTF-8
+    log.write_bytes(content)
+    capsys.readouterr()
+    assert_same_weights(run(tmp_path), whole[1])
+    assert f"{log}: damaged" in capsys.readouterr().err
+    assert losses(tmp_path) == losses(whole[0])[10:]
+
+
 def test_without_a_checkpoint_it_starts_over(whole: tuple[Path, Net], tmp_path: Path) -> None:
     die(tmp_path, 25, seconds=1e9)
     assert not (tmp_path / "checkpoint.pt").exists()
