@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.data.records import Dataset
-from stages.errors import InputError
+from stages.errors import InputError, too_long
 from stages.lock import alone
 from stages.options import Options
 from stages.seals import SEAL, checksum, is_sealed, sealed
@@ -29,7 +29,7 @@ class RunFolder:
 
     Raises:
         InputError: the folder already holds a run with another configuration or of other images, or
-            one of which that cannot be told.
+            one of which that cannot be told; or it cannot be a folder.
     """
 
     def __init__(
@@ -39,6 +39,11 @@ class RunFolder:
         name = f"{paper}-{options.tag}" if options.tag else paper
         self.path = options.runs / f"{data.name}-{options.preset}-{backbone}" / name
         self._lock = options.runs / "store" / "locks" / f"{self.path.parent.name}-{name}"
+        if too_long(self._lock) or too_long(self.path):
+            raise InputError(f"{self.path}: the name is too long")
+        for folder in (self.path.parent, self.path):
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"{folder}: is a file")
         # As it is after a round trip through JSON, which knows lists but no tuples.
         self._identity = json.loads(
             json.dumps(

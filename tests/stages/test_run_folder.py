@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +158,20 @@ def test_a_folder_in_the_place_of_the_metrics_is_refused(run: Run) -> None:
     (run.first.path / "metrics.json").mkdir()
     with pytest.raises(InputError, match=r"metrics\.json: is no file"):
         run.folder()
+
+
+@pytest.mark.parametrize("folder", ["d-micro-tiny", "d-micro-tiny/rcnn"])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, folder: str) -> None:
+    run = Run(tmp_path)
+    shutil.rmtree(run.tmp_path / "runs" / folder)
+    (run.tmp_path / "runs" / folder).touch()
+    with pytest.raises(InputError, match=f"{folder}: is a file"):
+        run.folder()
+
+
+def test_a_name_that_the_system_does_not_take_is_refused(run: Run) -> None:
+    with pytest.raises(InputError, match="too long"):
+        run.folder(tag="t" * 100, data="d" * 240)
 
 
 def test_of_two_of_one_name_at_once_the_later_is_refused(run: Run) -> None:
