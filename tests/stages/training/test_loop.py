@@ -25,7 +25,13 @@ from torch import Tensor, nn
 
 from stages.errors import InputError
 from stages.store import Job
-from stages.training.loop import LOG_EVERY, TrainingDivergedError, train
+from stages.training.loop import (
+    LOG_EVERY,
+    LOOK_SECONDS,
+    TrainingDivergedError,
+    steps_until_look,
+    train,
+)
 from stages.training.sgd import Rates, SGDConfig
 
 ROOT = Path(__file__).parents[3]
@@ -368,6 +374,14 @@ def test_an_interrupted_one_leaves_a_checkpoint_of_its_last_step(
     assert made == list(range(ITERATIONS))
     assert losses(tmp_path) == losses(whole[0])
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-3, 0.2, 0.3, 2.5, 5.0, 60.0])
+def test_several_ranks_look_often_enough_to_hear_torchrun(seconds: float) -> None:
+    steps = steps_until_look(seconds)
+    assert 1 <= steps <= LOG_EVERY
+    assert steps == 1 or steps * seconds <= LOOK_SECONDS
+    assert steps == LOG_EVERY or (steps + 1) * seconds > LOOK_SECONDS
 
 
 def test_a_checkpoint_made_on_a_gpu_goes_on_without_one(
