@@ -8,6 +8,9 @@ one process would.
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -98,6 +101,29 @@ def leave() -> None:
 
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def end_with_torchrun(beat: float = 1.0, grace: float = 30.0) -> None:
+    """From now on this rank ends when the torchrun that started it has: a killed one could not say so.
+
+    As torchrun would have it end: by SIGTERM, at which a training leaves a checkpoint, and for good later.
+
+    Args:
+        beat: seconds between looks.
+        grace: seconds from SIGTERM to the end.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(beat)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def lost_a_rank(error: Exception) -> bool:

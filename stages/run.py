@@ -12,7 +12,7 @@ from stages.errors import InputError, one_line
 from stages.interrupts import TerminatedError, listen
 from stages.memory import keep_freed_memory
 from stages.processes import lost_a_worker
-from stages.ranks import leave, lost_a_rank
+from stages.ranks import end_with_torchrun, leave, lost_a_rank
 
 GO_ON = "the same command goes on from here"
 
@@ -27,6 +27,7 @@ def main(command: Callable[[list[str]], None], go_on: str = GO_ON) -> None:
     """
     keep_freed_memory()
     listen()
+    end_with_torchrun()
     said = sys.stderr
     if os.environ.get("RANK", "0") != "0":  # the leading rank speaks for all, but for errors
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the program ends)
