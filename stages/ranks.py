@@ -7,13 +7,17 @@ one process would.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from stages.errors import InputError
+from stages.interrupts import leave_to_parent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +67,20 @@ class Ranks:
     def wait(self) -> None:
         """Until all ranks are here."""
         self.any(False)
+
+    def refuse(self, what: str) -> NoReturn:
+        """End the run for a reason that every rank has found by itself: the leading one says it.
+
+        Raises:
+            InputError: in the leading one.
+            SystemExit: in the others, once it is gone.
+        """
+        if self.leads:
+            raise InputError(what)
+        leave_to_parent()  # torchrun sends SIGTERM when the first has ended: there is no more to say
+        with contextlib.suppress(RuntimeError):  # the connection that ends with the leading one
+            self.wait()
+        raise SystemExit(2)
 
 
 ALONE = Ranks()
