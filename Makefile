@@ -15,8 +15,11 @@ LAUNCH   ?=
 
 IN := .venv/bin/python
 # LAUNCH="torchrun --nproc-per-node 2": several processes as one run. Started again they must not
-# find the dead ones' addresses, which torchrun's own store would still hold.
-RUN = $(if $(LAUNCH),TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 .venv/bin/$(LAUNCH) -m,$(IN) -m)
+# find the dead ones' addresses, which torchrun's own store would still hold. Unless LAUNCH says where
+# they meet they do at a port of their own: at torchrun's, two runs on one machine would collide.
+MEETING = $(filter --standalone% --nnodes% --node% --rdzv% --master%,$(subst _,-,$(LAUNCH)))
+STANDALONE = $(if $(filter torchrun,$(firstword $(LAUNCH))),$(if $(MEETING),,--standalone))
+RUN = $(if $(LAUNCH),TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 .venv/bin/$(LAUNCH) $(STANDALONE) -m,$(IN) -m)
 VENV := .venv/.complete
 OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEVICE)" \
           $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \

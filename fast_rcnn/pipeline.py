@@ -24,6 +24,7 @@ from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.stage import find_proposals
 from stages.store import Artifact, Job, Store, stage
+from stages.training.image_batches import check_step
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     """From images to the evaluated detections of the test split."""
     name, svd = config.backbone.name, config.svd
     check_ranks(name, svd)  # before anything is trained
+    check_step(config.sampling.images, store.ranks)
     data = load_data(config.data, store)
     proposals = find_proposals(config.proposals, config.proposals_file, data, store)
     trained = train_on(config, data, proposals, store)

@@ -22,6 +22,7 @@ from stages.detect import Detection, detect_split
 from stages.errors import InputError
 from stages.evaluation.stage import evaluate_detections
 from stages.store import Artifact, Job, Store, stage
+from stages.training.image_batches import check_step
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ def train_and_test(config: Config, store: Store) -> Trained:
     for chosen in (config.joint.train, config.alternating.rpn, config.alternating.detector):
         if chosen.learn == "boxes":
             raise InputError("learn boxes: is Fast R-CNN's stage-wise training, not Faster R-CNN's")
+    if config.training == "alternating":
+        check_step(config.alternating.rpn_images, store.ranks)
+        check_step(config.alternating.sampling.images, store.ranks)
+    else:
+        check_step(config.joint.sampling.images, store.ranks)
     data = load_data(config.data, store)
     rpn, detector, training = train(config, data, store)
     model = assemble_from(config, data, rpn, detector, store)

@@ -20,6 +20,7 @@ from stages.data.records import Dataset
 from stages.device import DType
 from stages.proposals.cache import write_proposals
 from stages.proposals.stage import keep_recall
+from stages.reading import damage_named
 from stages.shards import shards
 from stages.store import Artifact, Job, Store, stage
 from stages.sweep import sweep
@@ -93,7 +94,7 @@ def propose_split(
         return
     boxes = []
     for shard in every:
-        with np.load(shard.path) as arrays:
+        with damage_named(shard.path), np.load(shard.path) as arrays:
             boxes += [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
     write_proposals(job.folder / "proposals.h5", records, boxes)
     keep_recall(job, {split: records})

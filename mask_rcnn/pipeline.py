@@ -28,6 +28,7 @@ from stages.errors import InputError
 from stages.evaluation.stage import evaluate_detections
 from stages.report import metrics_of, result_line, stage_table
 from stages.store import Artifact, Job, Store, stage
+from stages.training.image_batches import check_step
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     if config.train.train.learn == "boxes":
         raise InputError("learn boxes: is Fast R-CNN's stage-wise training, not Mask R-CNN's")
     layout_of(config.backbone.name, config.network, config.rpn)  # before anything is made for it
+    check_step(config.train.sampling.images, store.ranks)
     data = load_data(config.data, store)
     trained = store.run(
         train_network,

@@ -15,6 +15,7 @@ from torch import Tensor
 from stages.data.images import image_tensor
 from stages.data.records import Dataset, Record
 from stages.evaluation.detections_io import save_detections, sizes_of
+from stages.reading import damage_named
 from stages.shards import shards
 from stages.store import Job
 from stages.sweep import sweep
@@ -51,7 +52,7 @@ def detect_split(
         return
     by_kind: dict[str, dict[str | int, dict[str, Any]]] = {}
     for shard in every:
-        with np.load(shard.path) as arrays_of:
+        with damage_named(shard.path), np.load(shard.path) as arrays_of:
             for name in arrays_of.files:
                 kind, index, key = name.split("/")
                 image_id = records[int(index)].image_id

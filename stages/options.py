@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from stages.ranks import ALONE, Ranks, join, on_this_machine
 from stages.store import Store
 
 Config = TypeVar("Config")
+LONGEST_TAG = 100  # it becomes a part of files' names
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,14 @@ def parse(
     if known.preset not in presets:
         raise InputError(f"PRESET={known.preset}: takes {', '.join(presets)}")
     runs = expand(known.runs)
-    if runs.exists() and not runs.is_dir():
-        raise InputError(f"RUNS={runs}: is a file")
+    if os.path.lexists(runs) and not runs.is_dir():
+        raise InputError(f"RUNS={runs}: is {'a file' if runs.exists() else 'a link to nowhere'}")
     if known.workers < 0:
         raise InputError(f"--workers {known.workers}: cannot be negative")
     if not re.fullmatch(r"[\w.+-]*", known.tag):
         raise InputError(f"TAG={known.tag}: letters, digits, '.', '_', '+' and '-' only")
+    if len(os.fsencode(known.tag)) > LONGEST_TAG:
+        raise InputError(f"TAG={known.tag}: longer than {LONGEST_TAG} bytes")
     shared = [
         part
         for option, value in (

@@ -7,10 +7,17 @@ one process would.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from stages.errors import InputError
+from stages.interrupts import leave_to_parent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +68,20 @@ class Ranks:
         """Until all ranks are here."""
         self.any(False)
 
+    def refuse(self, what: str) -> NoReturn:
+        """End the run for a reason that every rank has found by itself: the leading one says it.
+
+        Raises:
+            InputError: in the leading one.
+            SystemExit: in the others, once it is gone.
+        """
+        if self.leads:
+            raise InputError(what)
+        leave_to_parent()  # torchrun sends SIGTERM when the first has ended: there is no more to say
+        with contextlib.suppress(RuntimeError):  # the connection that ends with the leading one
+            self.wait()
+        raise SystemExit(2)
+
 
 ALONE = Ranks()
 
@@ -98,6 +119,29 @@ def leave() -> None:
 
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def end_with_torchrun(beat: float = 1.0, grace: float = 30.0) -> None:
+    """From now on this rank ends when the torchrun that started it has: a killed one could not say so.
+
+    As torchrun would have it end: by SIGTERM, at which a training leaves a checkpoint, and for good later.
+
+    Args:
+        beat: seconds between looks.
+        grace: seconds from SIGTERM to the end.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(beat)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def lost_a_rank(error: Exception) -> bool:

@@ -6,12 +6,13 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import TypeGuard
 
 from stages.errors import InputError, one_line
 from stages.interrupts import TerminatedError, listen
 from stages.memory import keep_freed_memory
 from stages.processes import lost_a_worker
-from stages.ranks import leave, lost_a_rank
+from stages.ranks import end_with_torchrun, leave, lost_a_rank
 
 GO_ON = "the same command goes on from here"
 
@@ -26,6 +27,7 @@ def main(command: Callable[[list[str]], None], go_on: str = GO_ON) -> None:
     """
     keep_freed_memory()
     listen()
+    end_with_torchrun()
     said = sys.stderr
     if os.environ.get("RANK", "0") != "0":  # the leading rank speaks for all, but for errors
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the program ends)
@@ -46,14 +48,30 @@ def main(command: Callable[[list[str]], None], go_on: str = GO_ON) -> None:
         if lost_a_rank(error):
             print(f"error: another rank is gone ({one_line(error)[:80]}); {go_on}", file=said)
             sys.exit(1)
-        refused = _refused_writing(error)
+        refused = error if _in_the_way(error) else _refused_writing(error)
         if refused is None:
             raise
-        print(
-            f"error: {refused.filename or 'writing'}: {refused.strerror}; nothing finished is lost",
-            file=said,
-        )
+        # Of a renaming, what it was to be.
+        name = refused.filename2 or refused.filename or "writing"
+        print(f"error: {one_line(name)}: {refused.strerror}; nothing finished is lost", file=said)
         sys.exit(2)
+
+
+def _in_the_way(error: Exception) -> TypeGuard[OSError]:
+    """Whether a file is where a folder belongs, or the like: the system's word, and of a name.
+
+    Without a name, or under another error, it may be a mistake of ours.
+    """
+    kinds = (
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+        errno.ENOENT,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+    )
+    return isinstance(error, OSError) and error.errno in kinds and error.filename is not None
 
 
 def _refused_writing(error: BaseException | None) -> OSError | None:

@@ -1,12 +1,20 @@
 """Work over many images in shards, so that a kill costs one shard.
 
-A shard is a file, written aside and renamed (`stages.writing`): what exists is whole.
+A shard is a file, written aside and renamed (`stages.writing`): what exists is whole, unless the disk
+lost it since.
 """
 
 from __future__ import annotations
 
+import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+import h5py
+import numpy as np
+
+from stages.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -32,5 +40,41 @@ def shards(folder: Path, images: int, size: int, suffix: str) -> list[Shard]:
 
 
 def unmade(all_shards: list[Shard]) -> list[Shard]:
-    """Those still to make."""
-    return [shard for shard in all_shards if not shard.path.exists()]
+    """Those still to make; one that is there but damaged is removed, and said to be.
+
+    All that an earlier attempt left is read through: less than making it, and far less than finding the
+    damage when the stage is finished, which is then made again as a whole.
+    """
+    return [shard for shard in all_shards if not _is_there(shard.path)]
+
+
+def _is_there(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        _read_through(path)
+    except Exception as error:  # zip, HDF5 and NumPy fail on rubbish in many ways
+        print(f"{path}: damaged ({one_line(error)[:80]}); making it again", file=sys.stderr)
+        path.unlink()
+        return False
+    return True
+
+
+def _read_through(path: Path) -> None:
+    """Raises where a checksum in the file is wrong; `.npy` has none, but its length is known."""
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"{damaged} is not what was written")
+    elif path.suffix == ".h5":
+        with h5py.File(path) as file:
+            file.visititems(_read_array)
+    elif path.suffix == ".npy":
+        np.load(path, mmap_mode="r")
+
+
+def _read_array(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    if isinstance(item, h5py.Dataset):
+        if item.nbytes > item.id.get_storage_size():  # else terabytes would be allocated
+            raise ValueError(f"{name} declares {item.nbytes} bytes, and holds fewer")
+        item[()]

@@ -21,7 +21,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,9 +129,9 @@ class Store:
                 # Another run may have finished it while we waited.
                 damage = self._found_damage(artifact)
                 if damage is not None:
-                    if self.ranks.leads and artifact.path.exists():
+                    if self.ranks.leads and os.path.lexists(artifact.path):
                         print(f"{artifact.path}: {damage}; making it again", file=sys.stderr)
-                        shutil.rmtree(artifact.path)
+                        _remove(artifact.path)
                     self._make(artifact, stage, inputs, described)
         if artifact not in self.used:
             self.used.append(artifact)
@@ -155,8 +155,8 @@ class Store:
                     raise
                 print(f"{error.line}; making it again", file=sys.stderr)
                 removed.add(damaged.path)
-                with self._lock(damaged):
-                    shutil.rmtree(damaged.path, ignore_errors=True)
+                with self._lock(damaged), suppress(FileNotFoundError):  # another run removed it
+                    _remove(damaged.path)
                 if self.ranks.world > 1:  # the others are elsewhere in the pipeline
                     raise InputError(f"{error.line}; removed: start the run again") from None
                 self.used.clear()
@@ -250,6 +250,14 @@ class Store:
     def _lock(self, artifact: Artifact) -> AbstractContextManager[None]:
         name = artifact.path.name
         return alone(self.root / "locks" / name, f"{name}: another run is making it")
+
+
+def _remove(path: Path) -> None:
+    """What is in an artifact's place; of a link, to where there was more room, only the link."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 def describe(value: Any) -> Any:

@@ -13,8 +13,12 @@ from torch import Tensor
 from stages.errors import one_line
 
 
-def load_tensors(path: Path, device: str = "cpu") -> Any:
+def load_tensors(path: Path, device: str = "cpu", ours: bool = False) -> Any:
     """What is in the file, its tensors on `device`.
+
+    Args:
+        ours: it is a zip archive with the checksums that PyTorch writes, and never looks at: they are
+            looked at. (Others' weights may be of the older format, or saved without.)
 
     Raises:
         OSError: it cannot be read.
@@ -22,6 +26,8 @@ def load_tensors(path: Path, device: str = "cpu") -> Any:
             that unpacks to more than it is.
     """
     refuse_compressed(path)
+    if ours:
+        _check_records(path)
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -33,6 +39,18 @@ def load_tensors(path: Path, device: str = "cpu") -> Any:
         raise
     except Exception as error:  # the unpickler fails on rubbish in every way there is
         raise ValueError(one_line(error)[:120] or type(error).__name__) from None
+
+
+def _check_records(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except OSError:
+        raise
+    except Exception as error:  # a damaged list of records leads anywhere
+        raise ValueError(one_line(error)[:120] or type(error).__name__) from None
+    if damaged is not None:
+        raise ValueError(f"{one_line(damaged)[:80]} is not what was written")
 
 
 def is_plain(value: object) -> bool:

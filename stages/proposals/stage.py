@@ -19,6 +19,7 @@ from stages.processes import spread
 from stages.proposals.cache import Proposals, write_proposals
 from stages.proposals.recall import measure_recall, recall_table
 from stages.proposals.selective_search import SelectiveSearchConfig, search_record
+from stages.reading import damage_named
 from stages.shards import shards, unmade
 from stages.store import Artifact, Job, Store, stage
 from stages.writing import replacing
@@ -121,5 +122,5 @@ def keep_recall(job: Job, splits: Mapping[str, Sequence[Record]]) -> None:
 
 
 def _load_shard(path: Path) -> list[np.ndarray]:
-    with np.load(path) as arrays:
+    with damage_named(path), np.load(path) as arrays:
         return [arrays[f"arr_{i}"] for i in range(len(arrays.files))]

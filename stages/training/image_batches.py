@@ -14,9 +14,18 @@ from torch import Tensor
 
 from stages.data.images import image_tensor, masks_of, target_of
 from stages.data.records import Record
-from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.ranks import ALONE, Ranks
+
+
+def check_step(images: int, ranks: Ranks) -> None:
+    """Before anything is made for a training whose steps have too few images for all ranks.
+
+    Raises:
+        InputError, SystemExit: see `Ranks.refuse`.
+    """
+    if images < ranks.world:
+        ranks.refuse(f"a step has {images} images for {ranks.world} ranks (processes)")
 
 
 class ImageBatches:
@@ -32,7 +41,7 @@ class ImageBatches:
         ranks: each has every so many-th of a batch's images.
 
     Raises:
-        InputError: a batch has fewer images than there are ranks.
+        InputError, SystemExit: a batch has fewer images than there are ranks.
     """
 
     threads = True
@@ -52,8 +61,7 @@ class ImageBatches:
         self.records, self.usable, self.proposals, self.top = records, usable, proposals, top
         self.images, self.mirror, self.seed, self.masks = images, mirror, seed, masks
         self.ranks = ranks
-        if images < ranks.world:
-            raise InputError(f"a step has {images} images for {ranks.world} ranks")
+        check_step(images, ranks)
 
     def choose(self, iteration: int) -> list[int]:
         """Indices of the records of a batch."""

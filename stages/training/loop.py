@@ -34,6 +34,9 @@ from stages.writing import replacing
 
 EVEN = Rates()
 LOG_EVERY = 20  # iterations between looks at the losses: each look waits for the device
+# Seconds between looks by several ranks, who notice an interruption only then: torchrun kills 30 s after
+# its SIGTERM, and the step under way and a checkpoint take theirs.
+LOOK_SECONDS = 5.0
 
 
 class Batches(Protocol):
@@ -104,6 +107,8 @@ def train(
     ids: list[Sequence[Any]] = []
     names: list[str] = []
     saved_at = looked_at = time.monotonic()
+    # Nobody knows yet how long a step takes; one process looks at the clock after each anyway.
+    until_look = LOG_EVERY if job.ranks.world == 1 else 1
     with (
         held() as interruption,
         tqdm(total=config.iterations, initial=first, unit="it", desc=label) as bar,
@@ -132,11 +137,11 @@ def train(
             ids.append(batch["image_ids"])
             bar.update()
             last = iteration + 1 == config.iterations
-            # The ranks' clocks differ, so several look by the count alone.
+            # The ranks' clocks differ, so several look by a count that the leading one has told them.
             due = job.ranks.world == 1 and (
                 interruption.asked or time.monotonic() - saved_at > job.checkpoint_seconds
             )
-            if len(pending) == LOG_EVERY or last or due:
+            if len(pending) == until_look or last or due:
                 now = time.monotonic()
                 seconds = (now - looked_at) / len(pending)
                 loss = _write(log, names, pending, ids, seconds, checkpoint, job.ranks)
@@ -157,10 +162,17 @@ def train(
                     saved_at = now
                 if stop:
                     interruption.give_way()
+                if job.ranks.world > 1:
+                    until_look = job.ranks.tell(steps_until_look(seconds))
     if log is not None:
         log.close()
         checkpoint.unlink(missing_ok=True)
     model.eval()
+
+
+def steps_until_look(seconds: float) -> int:
+    """After how many steps of so many seconds several ranks look next: 1 to `LOG_EVERY`."""
+    return max(1, min(LOG_EVERY, int(LOOK_SECONDS / max(seconds, 1e-9))))
 
 
 class _Step(nn.Module):
@@ -225,8 +237,11 @@ class _Log:
     def start(self, first: int) -> None:
         kept: list[list[str]] = []
         if first and self.path.exists():
-            with open(self.path, newline="") as file:
-                kept = list(csv.reader(file))[: first + 1]
+            try:
+                with open(self.path, newline="") as file:
+                    kept = list(csv.reader(file))[: first + 1]
+            except (OSError, ValueError, csv.Error) as error:
+                print(f"{self.path}: damaged ({one_line(error)[:80]}); begun anew", file=sys.stderr)
         self._file = open(self.path, "w", newline="")  # noqa: SIM115  (closed by close)
         self._csv = csv.writer(self._file)
         self._csv.writerows(kept)
@@ -314,7 +329,7 @@ def _resume(
         return 0
     own = optimiser.state_dict()
     try:
-        state = load_tensors(path, device)
+        state = load_tensors(path, device, ours=True)
         iteration, weights, given = state["iteration"], state["model"], state["optimiser"]
         _check(weights, model)
         momenta = _momenta(given, own, optimiser)

@@ -96,6 +96,7 @@ def test_every_number_is_finite(runs: Path) -> None:
 def test_what_a_run_leaves(runs: Path) -> None:
     assert {path.name for path in (runs / RUN).iterdir()} == {
         "metrics.json",
+        "configuration.json",
         "summary.txt",
         "detections.json",
         "model",

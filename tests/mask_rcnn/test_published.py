@@ -82,7 +82,8 @@ def test_without_data_the_detector_is_left(
     command(options(tmp_path, *WEIGHTS, *more))
     folder = tmp_path / "published-micro-resnet50" / "mask"
     assert str(folder) in capsys.readouterr().out
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "summary.txt", "model"}
+    left = {"metrics.json", "configuration.json", "summary.txt", "model"}
+    assert {path.name for path in folder.iterdir()} == left
     assert [row["stage"] for row in metrics_of(folder)["stages"]] == ["import_published"]
     model = load(folder / "model", "cpu")
     assert model.classes == coco_classes()

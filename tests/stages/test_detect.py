@@ -126,6 +126,19 @@ def test_one_that_died_goes_on_to_the_same_bytes(data: Pictures, tmp_path: Path)
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_damaged_shard_is_made_again(
+    data: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        detect_split(Job(tmp_path), data, dying_at(SHARD + 2))
+    first = shards(tmp_path / "shards", IMAGES, SHARD, ".npz")[0].path
+    first.write_bytes(first.read_bytes()[:-9])
+    detect_split(Job(tmp_path), data, grey_value)
+    assert f"{first}: damaged" in capsys.readouterr().err
+    scores = {row["image_id"]: row["score"] for row in rows(tmp_path / "detections.json")}
+    assert scores == {r.image_id: n for n, r in enumerate(data.test) if n % 3}
+
+
 def dying_at(n: int) -> Callable[[Tensor, Record], dict[str, Detection]]:
     def detect(image: Tensor, record: Record) -> dict[str, Detection]:
         if int(image[0, 0, 0]) == n:

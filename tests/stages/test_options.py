@@ -125,9 +125,16 @@ def test_an_unknown_preset_lists_those_there_are() -> None:
     assert all(preset in message for preset in PRESETS)
 
 
-@pytest.mark.parametrize("tag", ["a/b", "../up", "a b", "a\nb", "*", "$HOME", "a:b"])
+@pytest.mark.parametrize("tag", ["a/b", "../up", "a b", "a\nb", "*", "$HOME", "a:b", "t" * 300])
 def test_a_tag_that_is_no_part_of_a_folders_name(tag: str) -> None:
     assert "TAG=" in complaint("--tag", tag)
+
+
+def test_runs_that_can_be_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    assert complaint("--runs", str(tmp_path / "file")).endswith("is a file")
+    assert complaint("--runs", str(tmp_path / "link")).endswith("is a link to nowhere")
 
 
 def test_a_configuration_refuses_what_no_scene_can_be_drawn_from() -> None:

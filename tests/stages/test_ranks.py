@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from stages.ranks import ALONE, Ranks, join, lost_a_rank, shared_count
 from stages.shards import Shard
 from stages.store import Job, Store, stage
 from stages.sweep import sweep
+
+ROOT = Path(__file__).parents[2]
 
 
 @given(st.integers(1, 9), st.lists(st.integers()))
@@ -44,6 +49,44 @@ def test_what_a_dead_rank_looks_like() -> None:
     assert lost_a_rank(RuntimeError("[gloo/transport/tcp/pair.cc:538] Read error"))
     assert not lost_a_rank(RuntimeError("shape mismatch"))
     assert not lost_a_rank(ValueError("gloo"))
+
+
+ORPHAN = """
+import sys, time
+from pathlib import Path
+from stages.interrupts import listen
+from stages.ranks import end_with_torchrun
+left, stubborn = Path(sys.argv[1]), len(sys.argv) > 2
+listen()
+end_with_torchrun(beat=0.05, grace=0.5)
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    left.write_text("a checkpoint")
+    if stubborn:
+        time.sleep(60)
+        left.write_text("too late")
+"""
+LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_rank_ends_when_torchrun_was_killed(tmp_path: Path, stubborn: bool) -> None:
+    arguments = [ORPHAN, str(tmp_path / "left"), *(["stubborn"] if stubborn else [])]
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TORCHELASTIC_RUN_ID": "x"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == "ready\n"
+        launcher.kill()
+        launcher.stdout.read()  # until the rank too has closed it
+    assert (tmp_path / "left").read_text() == "a checkpoint"
 
 
 def test_a_sweep_by_several_makes_every_shard_once(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from stages.data.images import load_images
 from stages.data.records import Record
 from stages.errors import InputError
 from stages.run import main
+from stages.writing import replacing
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,8 +83,55 @@ def test_main_prints_what_the_disk_refuses(capsys: pytest.CaptureFixture[str], n
     assert line.startswith(f"error: /x/y: {os.strerror(number)}")
 
 
+IN_THE_WAY = ("ENOTDIR", "EISDIR", "EEXIST", "ENOTEMPTY", "ENOENT", "ENAMETOOLONG", "ELOOP")
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_main_prints_what_is_in_the_way(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    number = getattr(errno, name)
+    code, lines = ending(raiser(OSError(number, os.strerror(number), "/x/y")), capsys)
+    assert (code, len(lines)) == (2, 1)
+    assert lines[0].startswith(f"error: /x/y: {os.strerror(number)}")
+
+
+def test_what_is_in_the_way_of_a_renaming_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "metrics.json"
+    target.mkdir()
+
+    def body(_: Sequence[str]) -> None:
+        with replacing(target) as file:
+            file.write(b"x")
+
+    code, (line,) = ending(body, capsys)
+    assert (code, str(target) in line) == (2, True)
+
+
+@pytest.mark.parametrize("place", ["runs/sub", "runs"])
+def test_a_file_where_a_folder_belongs(
+    made: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    """Above the runs' folder, and in the place of its store."""
+    if place == "runs":
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "store").touch()
+    else:
+        (tmp_path / "runs").touch()
+    arguments = [*arguments_for(made, tmp_path), "--runs", str(tmp_path / place), "--workers", "0"]
+    monkeypatch.setattr(sys, "argv", ["rcnn_v1", *arguments])
+    code, lines = ending(command, capsys)
+    assert code == 2
+    assert lines[-1].startswith(f"error: {tmp_path / 'runs'}")
+
+
 def test_main_leaves_our_own_mistakes_their_traceback() -> None:
-    for error in (OSError(errno.EBADF, "x"), ZeroDivisionError(), KeyError("x"), TypeError()):
+    ours = (OSError(errno.EBADF, "x"), FileNotFoundError(), ZeroDivisionError(), KeyError("x"))
+    for error in (*ours, TypeError()):
         with pytest.raises(type(error)):
             main(raiser(error))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,7 +66,7 @@ def test_several_may_write_it_at_once(run: Run) -> None:
 def test_where_a_run_lies_and_what_it_leaves(run: Run) -> None:
     assert run.first.path == run.tmp_path / "runs" / "d-micro-tiny" / "rcnn"
     left = {p.name for p in run.first.path.iterdir()}
-    assert left == {"metrics.json", "summary.txt", "note.txt", "model"}
+    assert left == {"metrics.json", "configuration.json", "summary.txt", "note.txt", "model"}
     assert (run.first.path / "model" / "note.txt").read_text() == "x"
     assert run.folder().summary().splitlines() == ["all went well", str(run.first.path)]
     tagged = run.folder(tag="wide", top=3)
@@ -78,7 +79,6 @@ def test_the_same_run_is_finished(run: Run) -> None:
 
 
 def test_what_makes_a_run_unfinished(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not run.folder(fingerprint="other images").is_finished(run.store)
     with monkeypatch.context() as patch:
         patch.setattr("stages.run_folder.source_digest", lambda: "other code")
         assert not run.folder().is_finished(run.store)
@@ -109,6 +109,19 @@ def test_many_differences_are_still_one_line(run: Run) -> None:
     assert "top 60 there, 1 here" in str(raised.value)
 
 
+def test_images_edited_since_are_refused(run: Run) -> None:
+    before = (run.first.path / "metrics.json").read_bytes()
+    with pytest.raises(InputError, match=r"holds a run of other images under that name.*TAG="):
+        run.folder(fingerprint="other images")
+    (run.first.path / "metrics.json").write_text("")
+    with pytest.raises(InputError, match="other images"):
+        run.folder(fingerprint="other images")
+    run.folder()
+    run.folder(fingerprint="other images", tag="edited").write({}, "", {})
+    (run.first.path / "metrics.json").write_bytes(before)
+    assert run.folder().is_finished(run.store)
+
+
 def test_a_folder_of_another_data_set_of_that_name_is_refused(run: Run) -> None:
     with pytest.raises(InputError, match=r"data\.name shapes there, /x/d here"):
         run.folder(data="d", **{"data.name": "/x/d"})
@@ -117,8 +130,58 @@ def test_a_folder_of_another_data_set_of_that_name_is_refused(run: Run) -> None:
 @pytest.mark.parametrize("left", ["", '{"config": ', "[]", "\x00"])
 def test_broken_metrics_are_no_run(run: Run, left: str) -> None:
     (run.first.path / "metrics.json").write_text(left)
-    again = run.folder(top=1)
+    again = run.folder()
     assert not again.is_finished(run.store)
+    again.write({"stages": [{"artifact": run.artifact.name}]}, "once more", {})
+    assert run.folder().is_finished(run.store)
+
+
+@pytest.mark.parametrize("left", ["", '{"config": ', "[]", "\x00"])
+def test_broken_metrics_of_another_configuration_are_not_written_over(run: Run, left: str) -> None:
+    (run.first.path / "metrics.json").write_text(left)
+    with pytest.raises(InputError, match="top 60 there, 1 here"):
+        run.folder(top=1)
+
+
+def test_broken_metrics_of_nobody_knows_what_are_refused(run: Run) -> None:
+    (run.first.path / "metrics.json").write_text("{")
+    (run.first.path / "configuration.json").unlink()
+    with pytest.raises(InputError, match=r"metrics\.json: damaged.*remove it.*TAG=") as raised:
+        run.folder()
+    assert "\n" not in str(raised.value)
+    (run.first.path / "metrics.json").unlink()
+    assert not run.folder(top=1).is_finished(run.store)
+
+
+def test_a_folder_in_the_place_of_the_metrics_is_refused(run: Run) -> None:
+    (run.first.path / "metrics.json").unlink()
+    (run.first.path / "metrics.json").mkdir()
+    with pytest.raises(InputError, match=r"metrics\.json: is no file"):
+        run.folder()
+
+
+@pytest.mark.parametrize("folder", ["d-micro-tiny", "d-micro-tiny/rcnn"])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, folder: str) -> None:
+    run = Run(tmp_path)
+    shutil.rmtree(run.tmp_path / "runs" / folder)
+    (run.tmp_path / "runs" / folder).touch()
+    with pytest.raises(InputError, match=f"{folder}: is a file"):
+        run.folder()
+
+
+def test_a_name_that_the_system_does_not_take_is_refused(run: Run) -> None:
+    with pytest.raises(InputError, match="too long"):
+        run.folder(tag="t" * 100, data="d" * 240)
+
+
+def test_of_two_of_one_name_at_once_the_later_is_refused(run: Run) -> None:
+    """Neither found the other when it began."""
+    one, other = run.folder(tag="same", top=30), run.folder(tag="same", top=60)
+    one.write({}, "one", {})
+    before = (one.path / "metrics.json").read_bytes()
+    with pytest.raises(InputError, match="top 30 there, 60 here"):
+        other.write({}, "other", {})
+    assert (one.path / "metrics.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

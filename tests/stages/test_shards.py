@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from stages.shards import shards, unmade
-from stages.writing import replacing
+from stages.writing import append_rows, hdf5, replacing, write_array
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,62 @@ def test_calling_again_loses_nothing(tmp_path: Path) -> None:
     again = shards(tmp_path, 5, 2, ".txt")
     assert unmade(again) == []
     assert [shard.path.read_text() for shard in again] == ["0", "2", "4"]
+
+
+ROWS = np.arange(1200, dtype=np.float32).reshape(300, 4)
+
+
+def write_npz(path: Path) -> None:
+    np.savez(path, ROWS)
+
+
+def write_h5(path: Path) -> None:
+    with hdf5(path) as file:
+        append_rows(file, "rows", ROWS)
+
+
+def flip_in_the_rows(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(ROWS[:2].tobytes()) + 9] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-600])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write", "damage"),
+    [
+        (".npz", write_npz, flip_in_the_rows),
+        (".npz", write_npz, cut_short),
+        (".h5", write_h5, flip_in_the_rows),
+        (".h5", write_h5, cut_short),
+        (".npy", lambda path: write_array(path, ROWS), cut_short),
+    ],
+)
+def test_a_damaged_one_is_made_again(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    suffix: str,
+    write: Callable[[Path], None],
+    damage: Callable[[Path], None],
+) -> None:
+    every = shards(tmp_path, 6, 2, suffix)
+    for shard in every:
+        write(shard.path)
+    assert unmade(every) == []
+    damage(every[1].path)
+    assert unmade(every) == [every[1]]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{every[1].path}: damaged (")
+    write(every[1].path)
+    assert unmade(every) == []
+
+
+def test_without_any_row_it_is_whole(tmp_path: Path) -> None:
+    (shard,) = shards(tmp_path, 2, 2, ".h5")
+    with h5py.File(shard.path, "w") as file:
+        file["offsets"] = np.zeros(3, np.int64)
+        file["none"] = np.zeros((0, 4), np.float32)
+    assert unmade([shard]) == []

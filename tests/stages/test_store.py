@@ -312,6 +312,38 @@ def test_damaged_is_made_again(
     assert len(CALLS) == 2
 
 
+def in_its_place(path: Path, put: Callable[[Path], Any]) -> None:
+    path.rename(path.with_name("aside"))
+    put(path)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        Path.touch,
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: path.symlink_to(path.with_name("aside"), target_is_directory=True),
+    ],
+    ids=["a file", "a link to nowhere", "a link to a damaged one"],
+)
+def test_what_is_no_artifact_is_replaced_by_one(store: Store, put: Callable[[Path], Any]) -> None:
+    artifact = store.run(work)
+    in_its_place(artifact.path, put)
+    flip_a_bit(artifact.path.with_name("aside"))
+    assert store.run(work) == artifact
+    assert len(CALLS) == 2
+    assert store.is_sound(artifact.path.name)
+    assert not artifact.path.is_symlink()
+    assert artifact.path.with_name("aside").is_dir()  # a link's target is not the store's to remove
+
+
+def test_a_linked_artifact_is_as_good(store: Store) -> None:
+    artifact = store.run(work)
+    in_its_place(artifact.path, lambda path: path.symlink_to(path.with_name("aside")))
+    assert store.run(work) == artifact
+    assert len(CALLS) == 1
+
+
 def test_damage_is_named(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     artifact = store.run(work)
     flip_a_bit(artifact.path)

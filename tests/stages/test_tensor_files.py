@@ -26,6 +26,17 @@ def test_what_was_saved_is_loaded(tmp_path: Path, zipped: bool) -> None:
     assert all(torch.equal(loaded[key], value) for key, value in STATE.items())
 
 
+def test_a_bit_flipped_in_a_tensor_of_ours_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save(STATE, path)
+    assert torch.equal(load_tensors(path, ours=True)["weight"], STATE["weight"])
+    content = bytearray(path.read_bytes())
+    content[content.index(STATE["weight"].numpy().tobytes()) + 7] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="data/0 is not what was written"):
+        load_tensors(path, ours=True)
+
+
 def rewritten(path: Path, method: int, record: bytes | None = None) -> None:
     """The archive once more, by that method, its first tensor's bytes replaced."""
     with zipfile.ZipFile(path) as archive:

@@ -44,6 +44,7 @@ def metrics(runs: Path) -> dict[str, Any]:
 def test_what_a_run_leaves(runs: Path, metrics: dict[str, Any]) -> None:
     assert {path.name for path in (runs / RUN).iterdir()} == {
         "metrics.json",
+        "configuration.json",
         "summary.txt",
         "detections.json",
         "model",

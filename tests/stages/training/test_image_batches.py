@@ -15,7 +15,8 @@ from PIL import Image
 
 from stages.data.images import image_tensor
 from stages.errors import InputError
-from stages.training.image_batches import ImageBatches, mirror
+from stages.ranks import Ranks
+from stages.training.image_batches import ImageBatches, check_step, mirror
 
 Make = Callable[..., Any]
 BOX = [5.0, 6.0, 25.0, 30.0]
@@ -38,6 +39,14 @@ def test_each_image_comes_once_before_any_comes_again(count: int, images: int, s
     assert all(len(batches.choose(s)) == images for s in range(3))
     for epoch in range(len(places) // count):
         assert sorted(places[epoch * count : (epoch + 1) * count]) == usable.tolist()
+
+
+def test_no_more_ranks_than_images_a_step() -> None:
+    check_step(2, Ranks(0, 2))
+    with pytest.raises(InputError, match="1 images for 2 ranks"):
+        check_step(1, Ranks(0, 2))
+    with pytest.raises(InputError, match="2 images for 3 ranks"):
+        ImageBatches([], np.arange(9), 2, True, 0, ranks=Ranks(0, 3))
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:

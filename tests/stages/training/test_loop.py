@@ -25,7 +25,13 @@ from torch import Tensor, nn
 
 from stages.errors import InputError
 from stages.store import Job
-from stages.training.loop import LOG_EVERY, TrainingDivergedError, train
+from stages.training.loop import (
+    LOG_EVERY,
+    LOOK_SECONDS,
+    TrainingDivergedError,
+    steps_until_look,
+    train,
+)
 from stages.training.sgd import Rates, SGDConfig
 
 ROOT = Path(__file__).parents[3]
@@ -190,6 +196,20 @@ def test_rows_past_the_checkpoint_are_written_once(whole: tuple[Path, Net], tmp_
     assert_same_weights(net, whole[1])
 
 
+def test_a_damaged_log_is_begun_anew(
+    whole: tuple[Path, Net], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    die(tmp_path, 10)
+    log = tmp_path / "losses.csv"
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 0x80  # which is no UTF-8
+    log.write_bytes(content)
+    capsys.readouterr()
+    assert_same_weights(run(tmp_path), whole[1])
+    assert f"{log}: damaged" in capsys.readouterr().err
+    assert losses(tmp_path) == losses(whole[0])[10:]
+
+
 def test_without_a_checkpoint_it_starts_over(whole: tuple[Path, Net], tmp_path: Path) -> None:
     die(tmp_path, 25, seconds=1e9)
     assert not (tmp_path / "checkpoint.pt").exists()
@@ -252,6 +272,20 @@ def test_a_damaged_checkpoint_starts_over_and_says_so(
     assert asked == list(range(ITERATIONS))
     assert_same_weights(net, whole[1])
     assert losses(tmp_path) == losses(whole[0])
+
+
+def test_a_bit_flipped_anywhere_in_a_checkpoint_is_not_trained_on(
+    whole: tuple[Path, Net], tmp_path: Path
+) -> None:
+    die(tmp_path, 10)
+    checkpoint, log = tmp_path / "checkpoint.pt", tmp_path / "losses.csv"
+    content, rows = checkpoint.read_bytes(), log.read_bytes()
+    for byte in range(0, len(content), len(content) // 40):
+        flipped = bytearray(content)
+        flipped[byte] ^= 1 << byte % 8
+        checkpoint.write_bytes(flipped)
+        log.write_bytes(rows)
+        assert_same_weights(run(tmp_path, seconds=1e9), whole[1])
 
 
 @pytest.mark.parametrize(
@@ -340,6 +374,14 @@ def test_an_interrupted_one_leaves_a_checkpoint_of_its_last_step(
     assert made == list(range(ITERATIONS))
     assert losses(tmp_path) == losses(whole[0])
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-3, 0.2, 0.3, 2.5, 5.0, 60.0])
+def test_several_ranks_look_often_enough_to_hear_torchrun(seconds: float) -> None:
+    steps = steps_until_look(seconds)
+    assert 1 <= steps <= LOG_EVERY
+    assert steps == 1 or steps * seconds <= LOOK_SECONDS
+    assert steps == LOG_EVERY or (steps + 1) * seconds > LOOK_SECONDS
 
 
 def test_a_checkpoint_made_on_a_gpu_goes_on_without_one(
