@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mask_rcnn.config import PRESETS, PUBLISHED, Config
-from mask_rcnn.pictures import draw_side_by_side
+from mask_rcnn.pictures import draw_side_by_side, with_masks
 from mask_rcnn.pipeline import Trained, train_and_test
 from stages.ablation import (
     Claim,
@@ -18,8 +18,10 @@ from stages.ablation import (
     keep_description,
     write_tables,
 )
+from stages.data.load import load_data
 from stages.data.records import Dataset
 from stages.errors import InputError
+from stages.evaluation.masks import have_masks
 from stages.options import parse, store_of
 from stages.store import Artifact, describe
 
@@ -35,6 +37,8 @@ WITH_C5 = ("mobilenet_v2", "resnet18", "resnet50")
 def ablate(arguments: Sequence[str]) -> None:
     """Train every variant, print the tables of masks and boxes, leave them in the runs' folder.
 
+    Where a test object has no mask there is no table of masks, which is said before anything is trained.
+
     Args:
         arguments: the options of `python -m mask_rcnn`.
 
@@ -48,18 +52,22 @@ def ablate(arguments: Sequence[str]) -> None:
         raise InputError(f"WEIGHTS={PUBLISHED}: is trained already; ablations train every row")
     store = store_of(options)
 
-    def run() -> tuple[Dataset, dict[str, Trained], Artifact]:
+    def run() -> tuple[Dataset, bool, dict[str, Trained], Artifact | None]:
+        masks = have_masks(load_data(config.data, store).test)
         trained = {name: train_and_test(each, store) for name, each in variants(config).items()}
         own, pooled = trained[OWN], trained["RoIPool"]
-        pictures = store.run(
-            draw_side_by_side, own.data, ("RoIAlign", "RoIPool"), own.model, pooled.model
-        )
-        return own.data, trained, pictures
+        pictures = None
+        if with_masks(own.data):
+            pictures = store.run(
+                draw_side_by_side, own.data, ("RoIAlign", "RoIPool"), own.model, pooled.model
+            )
+        return own.data, masks, trained, pictures
 
-    data, trained, pictures = store.again(run)
+    data, masks, trained, pictures = store.again(run)
     name = f"{data.name}-{options.preset}-{config.backbone.name}"
     folder = options.runs / name / f"ablations-mask{f'-{options.tag}' if options.tag else ''}"
     found = {row: done.detections.path / "detections.json" for row, done in trained.items()}
+    tables = [("masks", of_masks, coco_masks)] if masks else []
     texts = [
         write_tables(
             folder / kind,
@@ -67,12 +75,11 @@ def ablate(arguments: Sequence[str]) -> None:
             NOTE,
             *compare(data, *rows(found), measure=measure),
         )
-        for kind, rows, measure in (
-            ("masks", of_masks, coco_masks),
-            ("boxes", of_boxes, coco_boxes),
-        )
+        for kind, rows, measure in (*tables, ("boxes", of_boxes, coco_boxes))
     ]
-    (folder / "align_and_pool.png").write_bytes((pictures.path / "side_by_side.png").read_bytes())
+    if pictures is not None:
+        drawn = (pictures.path / "side_by_side.png").read_bytes()
+        (folder / "align_and_pool.png").write_bytes(drawn)
     keep_description(folder, describe(config))
     print("\n".join(texts) + f"\n{folder}")
 

@@ -1,4 +1,9 @@
-"""Mask R-CNN's configuration: the paper's value is every default; presets are beside it.
+"""Mask R-CNN's configuration: defaults are the paper's values for its pyramid; presets are beside it.
+
+Where the paper is silent they are the released code's: the longest side of 1333, a warm-up of 500 steps,
+biases at twice the rate and without decay, proposals before NMS and of any size, background RoIs from IoU
+0, scores from 0.05. NMS at test is the later code's, at 0.5. There is no ResNet-101. C4's values differ in
+places: the README has the options.
 
 The paper: He, Gkioxari, Dollár, Girshick, "Mask R-CNN", ICCV 2017 (arXiv 1703.06870). Its pyramid:
 Lin, Dollár, Girshick, He, Hariharan, Belongie, "Feature Pyramid Networks for Object Detection", CVPR

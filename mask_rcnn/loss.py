@@ -17,7 +17,9 @@ from stages.ranks import shared_count
 def mask_targets(masks: Tensor, objects: Tensor, rois: Tensor, side: int) -> Tensor:
     """The part of its object's mask that lies in each RoI, bool [R, m, m].
 
-    A cell of it is set where at least half of it is, by the mask's interpolated values (released code).
+    A cell of it is set where at least half of it is, by the mask's interpolated values: detectron2's rule
+    for bitmaps (`BitMasks.crop_and_resize`). The first released code, Detectron, draws the polygons anew
+    on the RoI's m x m cells.
 
     Args:
         masks: bool [N, H, W].

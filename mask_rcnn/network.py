@@ -100,7 +100,10 @@ class MaskRCNN(FasterRCNN):
     def _mask_loss(
         self, head: MaskHead, seen: Seen, targets: Sequence[Mapping[str, Any]]
     ) -> Tensor:
-        """Of the positive RoIs alone; an object without a mask, or with an empty one, teaches none."""
+        """Of the positive RoIs alone; an object without a mask, or with an empty one, teaches none.
+
+        `ImageBatches` empties those that lie beside their box.
+        """
         rois, labels, wanted = [], [], []
         for sample, target, ratio in zip(seen.samples, targets, seen.batch.ratios, strict=True):
             masks = target["masks"]

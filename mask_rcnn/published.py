@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,10 @@ from mask_rcnn.torchvision_weights import coco_classes, convert, describe
 from stages.backbones.weights import Weights, download, load_state, of_file
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
+from stages.data.some_classes import SomeClasses
 from stages.detect import Detection, detect_split
 from stages.device import DType
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 from stages.evaluation.stage import evaluate_detections
 from stages.options import Options, resolve_dtypes, store_of
 from stages.report import metrics_of, result_line, stage_rows, stage_table
@@ -27,6 +29,15 @@ from stages.run_folder import RunFolder
 from stages.store import Artifact, Job, stage
 
 USUAL_SCORE = 0.5  # below which torchvision's own examples show nothing
+# VOC's names of COCO's classes, where they are not the same.
+VOC_NAMES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
 EPS = 0.0  # of the published weights' batch norms, which torchvision overwrites with 0
 
 
@@ -41,8 +52,8 @@ class _NoData:
 def take_published(options: Options, config: Config) -> str:
     """Leave the detector in the runs' folder; measured on the data, if any but the default is given.
 
-    Its classes are all of COCO's. On data with some of them by the same name, what it says of the
-    others is left out. Returns the summary.
+    Its classes are all of COCO's. It is measured on those that the data has too, by the same name or
+    VOC's; the data's others are named on stderr. Returns the summary.
 
     Raises:
         InputError: the download failed, the data has no class of COCO's, or what the published detector
@@ -52,7 +63,7 @@ def take_published(options: Options, config: Config) -> str:
     store = store_of(options)
     masks = config.network.mask.branch != "none"
     measured = config.data.name != "shapes"
-    data = load_data(config.data, store) if measured else None
+    data = of_coco(load_data(config.data, store)) if measured else None
     published = zoo.MaskRCNN_ResNet50_FPN_Weights if masks else zoo.FasterRCNN_ResNet50_FPN_Weights
     weights = of_file(download(published.COCO_V1.url))
     folder = RunFolder(options, "mask", data or _NoData(), "resnet50", config)  # type: ignore[arg-type]
@@ -107,20 +118,38 @@ def import_published(job: Job, weights: Weights, masks: bool, dtype: DType) -> N
     save(job.folder, describe(coco_classes(), masks, dtype), state)
 
 
-@stage(version=1, together=True)
-def detect_by_name(job: Job, data: Dataset, model: Artifact) -> None:
-    """Detect in the test split what the data's classes and the model's have in common.
+def of_coco(data: Dataset) -> Dataset:
+    """`data`, of the classes that COCO has too. What it has besides is named on stderr.
 
     Raises:
-        InputError: nothing.
+        InputError: it has no class of COCO's.
     """
+    known = coco_classes()
+    others = [name for name in data.classes if _in_coco(name) not in known]
+    if not others:
+        return data
+    common = [name for name in data.classes if name not in others]
+    if not common:
+        raise InputError(f"{data.name}: none of its classes is one of COCO's by name")
+    print(
+        f"{data.name}: measured on {len(common)} of its {len(data.classes)} classes, "
+        f"COCO has none called {one_line(', '.join(others))}",
+        file=sys.stderr,
+    )
+    return SomeClasses(data, common)
+
+
+def _in_coco(name: str) -> str:
+    return VOC_NAMES.get(name, name)
+
+
+@stage(version=2, together=True)
+def detect_by_name(job: Job, data: Dataset, model: Artifact) -> None:
+    """Detect in the test split the data's classes, all of which are COCO's; see `of_coco`."""
     mask_rcnn = load(model.path, job.device)
     labels = np.zeros(len(mask_rcnn.classes) + 1, np.int64)
     for label, name in enumerate(data.classes, start=1):
-        if name in mask_rcnn.classes:
-            labels[mask_rcnn.classes.index(name) + 1] = label
-    if not labels.any():
-        raise InputError(f"{data.name}: none of its classes is one of COCO's by name")
+        labels[mask_rcnn.classes.index(_in_coco(name)) + 1] = label
 
     def detect_one(image: Tensor, _: Record) -> dict[str, Detection]:
         (found,) = mask_rcnn([image])

@@ -19,7 +19,7 @@ import numpy as np
 from stages.data.coco_file import CocoFile, CocoImage, read_coco
 from stages.data.files import IMAGE_SUFFIXES, Names, folders_below, stamp, stamps
 from stages.data.objects import Named, Sieve
-from stages.data.records import Record
+from stages.data.records import Record, Segmentation
 from stages.data.splits import choose_splits
 from stages.errors import InputError
 
@@ -146,14 +146,13 @@ class COCOFolder:
             labels = np.array([label_of.get(number, 0) for number in numbers], np.int64)
             names = [file.categories[number] for number in numbers]
             keep = sieve.keep(names, labels, image.boxes)
-            kept = [image.segmentations[i] for i in keep]
-            outlines = tuple(outline for outline in kept if outline is not None)
+            outlines = [image.segmentations[i] for i in keep]
             for i in keep:
                 if image.segmentations[i] == ():
                     flat.add(f"annotation {image.annotations[i]!r} of {image.file_name!r}")
-            if 0 < len(outlines) < len(keep):
-                bare = next(i for i in keep if image.segmentations[i] is None)
-                partly.add(f"{image.file_name!r} (annotation {image.annotations[bare]!r})")
+            bare = [i for i in keep if image.segmentations[i] is None and not image.iscrowd[i]]
+            if bare and any(outline is not None for outline in outlines):
+                partly.add(f"{image.file_name!r} (annotation {image.annotations[bare[0]]!r})")
             records.append(
                 Record(
                     image_id=image.image_id,
@@ -164,13 +163,24 @@ class COCOFolder:
                     labels=labels[keep],
                     difficult=np.zeros(len(keep), bool),
                     iscrowd=image.iscrowd[keep],
-                    segmentations=outlines if len(outlines) == len(keep) else None,
+                    # A crowd, which nothing learns, is all of its box if it has no outline.
+                    segmentations=None
+                    if bare
+                    else tuple(
+                        _around(image.boxes[i]) if outline is None else outline
+                        for i, outline in zip(keep, outlines, strict=True)
+                    ),
                 )
             )
         sieve.report()
         flat.report(f"{file.path}: outlines of less than three points, so empty masks")
         partly.report(f"{file.path}: images some of whose objects have no mask, so none is used")
         return records
+
+
+def _around(box: np.ndarray) -> Segmentation:
+    """The outline of a box, xyxy."""
+    return (box[[0, 1, 2, 1, 2, 3, 0, 3]].astype(np.float64),)
 
 
 def kind_of(split: str) -> str | None:

@@ -34,7 +34,8 @@ class Record:
         iscrowd: bool [N], COCO's flag: a region of many.
         mask_path: a `SegmentationObject` PNG whose pixel value `mask_ids[i]` marks object i,
             or None.
-        segmentations: N outlines, drawn when `masks_of` asks for them, or None.
+        segmentations: N outlines, drawn when `masks_of` asks for them, or None: one or more of the
+            objects, crowds apart, have none.
     """
 
     image_id: str | int
@@ -51,7 +52,7 @@ class Record:
 
     @property
     def has_masks(self) -> bool:
-        """Whether every object of the image has one, so that `masks_of` can be asked."""
+        """Whether `masks_of` can be asked. Single masks may be empty: a PNG need not have every index."""
         return self.mask_path is not None or self.segmentations is not None
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.data.files import IMAGE_SUFFIXES, Names, folders_below, is_image, stamp, stamps
-from stages.data.objects import Sieve, cut
+from stages.data.objects import Named, Sieve, cut
 from stages.data.records import Record
 from stages.data.segmentation import check_length
 from stages.data.size import size_of
@@ -205,7 +205,7 @@ class YOLOFolder:
     def _records(self, split: str) -> list[Record]:
         label_of = {number: i + 1 for i, number in enumerate(self.category_ids)}
         sieve = Sieve(f"{self._yaml}: {split}", self._train_split)
-        records = []
+        records, partly = [], Named()
         for path, things in self._labels(split):
             width, height = size_of(path)
             corners = np.array([thing.box for thing in things]).reshape(-1, 4)
@@ -222,6 +222,8 @@ class YOLOFolder:
                     check_length([outline])
             except ValueError as error:
                 raise InputError(f"{self._labels_of(path)}: {error}") from None
+            if 0 < len(outlines) < len(keep):
+                partly.add(str(self._labels_of(path)))
             records.append(
                 Record(
                     image_id=self._called(path),
@@ -240,4 +242,7 @@ class YOLOFolder:
                 )
             )
         sieve.report()
+        partly.report(
+            f"{self._yaml}: {split}: label files of outlines and boxes, so no mask is used"
+        )
         return records

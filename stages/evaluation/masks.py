@@ -53,12 +53,15 @@ def are_of_masks(records: Sequence[Record], detections: Detections) -> bool:
     objects' are missing, that is said on stderr.
     """
     carried = ["segmentation" in found for found in detections.values() if len(found["scores"])]
+    return bool(carried) and all(carried) and have_masks(records)
+
+
+def have_masks(records: Sequence[Record]) -> bool:
+    """Whether all images with objects have their masks; those without are named on stderr."""
     bare = Named()
     for record in records:
         if len(record.labels) and not record.has_masks:
             bare.add(str(record.path))
-    if not carried or not all(carried):
-        return False
     bare.report("masks are not evaluated, since images have objects without")
     return not bare
 

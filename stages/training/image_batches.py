@@ -5,6 +5,7 @@ R boxes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from stages.data.images import image_tensor, masks_of, target_of
 from stages.data.records import Record
 from stages.proposals.cache import Proposals
 from stages.ranks import ALONE, Ranks
+
+NAMED = 3  # objects with a mask beside their box
 
 
 def check_step(images: int, ranks: Ranks) -> None:
@@ -37,7 +40,8 @@ class ImageBatches:
         usable: indices of the records that have something to learn.
         images: N.
         proposals: given along with each image, its best `top`; None: none are.
-        masks: whether targets have them; an image whose objects have none gets empty ones.
+        masks: whether targets have them; an image whose objects have none gets empty ones. So does an
+            object none of whose mask lies in its box; the first few such are named on stderr.
         ranks: each has every so many-th of a batch's images.
 
     Raises:
@@ -62,6 +66,7 @@ class ImageBatches:
         self.images, self.mirror, self.seed, self.masks = images, mirror, seed, masks
         self.ranks = ranks
         check_step(images, ranks)
+        self._astray: set[tuple[int, int]] = set()
 
     def choose(self, iteration: int) -> list[int]:
         """Indices of the records of a batch."""
@@ -87,7 +92,7 @@ class ImageBatches:
             record = self.records[index]
             image, target = image_tensor(record), target_of(record)
             if self.masks:
-                target["masks"] = _masks(record)
+                target["masks"] = self._masks(index)
             target["seed"] = seed
             mirrored = self.mirror and chance < 0.5
             if mirrored:
@@ -103,11 +108,33 @@ class ImageBatches:
                 batch["proposals"].append(mirror(boxes, record.width) if mirrored else boxes)
         return batch
 
+    def _masks(self, index: int) -> Tensor:
+        """bool [N, H, W] of a record; a mask beside its box would teach that all in the box is background."""
+        record = self.records[index]
+        if not record.has_masks:
+            return torch.zeros(len(record.boxes), record.height, record.width, dtype=torch.bool)
+        masks = masks_of(record)
+        low, high = np.floor(record.boxes[:, :2]), np.ceil(record.boxes[:, 2:])
+        ends = np.hstack([low, high]).astype(int).tolist()
+        for place, (mask, (x1, y1, x2, y2)) in enumerate(zip(masks, ends, strict=True)):
+            if not mask[y1:y2, x1:x2].any():
+                mask[:] = False
+                if not record.iscrowd[place]:
+                    self._say_astray(index, place)
+        return masks
 
-def _masks(record: Record) -> Tensor:
-    if record.has_masks:
-        return masks_of(record)
-    return torch.zeros(len(record.boxes), record.height, record.width, dtype=torch.bool)
+    def _say_astray(self, index: int, place: int) -> None:
+        """Once an object, and of the first few alone: whoever sees those looks for the others."""
+        before = len(self._astray)
+        self._astray.add((index, place))
+        if before == len(self._astray) or before > NAMED:
+            return
+        name = f"object {place + 1} of {self.records[index].path}"
+        if before == NAMED:
+            name += ", and perhaps others after it"
+        print(
+            f"no pixel of its mask is in its box, so that it teaches none: {name}", file=sys.stderr
+        )
 
 
 def mirror(boxes: Tensor, width: int) -> Tensor:

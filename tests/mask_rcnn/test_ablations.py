@@ -20,6 +20,8 @@ from mask_rcnn.pipeline import Trained, train_and_test
 from mask_rcnn.pyramid import stages_of
 from stages.ablation import Claim, Variant
 from stages.backbones.config import Name
+from stages.data.load import load_data
+from stages.data.records import Record
 from stages.store import Store, describe
 from tests.faster_rcnn.test_pipeline import options
 
@@ -122,3 +124,41 @@ def test_a_run_ends_in_tables(
         assert (folder / kind / "claims.csv").exists()
     assert np.asarray(Image.open(folder / "align_and_pool.png")).std() > 5
     assert said.rstrip().endswith(str(folder))
+
+
+def test_without_a_test_objects_mask_there_are_boxes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is found out before anything is trained."""
+    asked: list[Config] = []
+    said_before: list[str] = []
+
+    def bare(data: Any) -> Any:
+        test = [dataclasses.replace(record, mask_path=None) for record in data.test]
+        return Bare(data.name, data.classes, data.category_ids, data.fingerprint, test)
+
+    def own(config: Config, store: Store) -> Trained:
+        """Of every row, to save time, the run's own."""
+        asked.append(config)
+        said_before.append(capsys.readouterr().err)
+        done = train_and_test(asked[0], store)
+        return dataclasses.replace(done, data=bare(done.data))
+
+    monkeypatch.setattr(ablations, "train_and_test", own)
+    monkeypatch.setattr(ablations, "load_data", lambda *given: bare(load_data(*given)))
+    command(["ablations", *options(tmp_path)])
+    folder = tmp_path / "shapes-micro-tiny" / "ablations-mask"
+    assert {path.name for path in folder.iterdir()} == {"boxes", "config.json"}
+    assert said_before[0].count("masks are not evaluated, since images have objects without") == 1
+    assert "ablations, masks" not in capsys.readouterr().out
+
+
+@dataclasses.dataclass
+class Bare:
+    """A data set whose test images have no masks."""
+
+    name: str
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    fingerprint: str
+    test: list[Record]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from mask_rcnn.paste import paste
+from mask_rcnn.paste import paste, paste_by_image
 
 HEIGHT, WIDTH = 20, 28
 
@@ -75,6 +75,22 @@ def test_as_defined(side: int, threshold: float) -> None:
     assert found.dtype == torch.bool
     for mask, box, of_box in zip(masks, BOXES, found, strict=True):
         assert torch.equal(of_box, slow_paste(mask, box, HEIGHT, WIDTH) >= threshold)
+
+
+def test_a_gpus_way_is_the_same() -> None:
+    many = BOXES.repeat(2, 1)  # more than it does at a time
+    masks = random_masks(len(many))
+    found = paste_by_image(masks, many, HEIGHT, WIDTH, 0.5)
+    assert torch.equal(found, paste(masks, many, HEIGHT, WIDTH))
+
+
+def test_boxes_of_many_blocks() -> None:
+    """Boxes of more pixels than are made at a time, one wider than a block."""
+    masks = random_masks(3)
+    boxes = torch.tensor([[2.3, 1.1, 130.9, 170.2], [0.0, 0, 9000, 3], [40, 0, 41, 180]])
+    found = paste(masks, boxes, 180, 9000)
+    assert torch.equal(found, paste_by_image(masks, boxes.double(), 180, 9000, 0.5))
+    assert found[:, 170:].any(dim=(1, 2)).tolist() == [False, False, True]
 
 
 Corner = st.floats(-12, 26, width=32)

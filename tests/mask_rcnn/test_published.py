@@ -21,6 +21,7 @@ from benchmarks.command import command as benchmarks
 from mask_rcnn import published
 from mask_rcnn.command import command
 from mask_rcnn.detector import Description, load
+from mask_rcnn.published import VOC_NAMES, of_coco
 from mask_rcnn.torchvision_weights import coco_classes
 from stages.data.images import image_tensor
 from stages.device import DType
@@ -125,7 +126,12 @@ def test_a_second_run_does_no_work(
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_what_it_finds_is_called_as_the_data_calls_it(
-    tmp_path: Path, hub: Path, toy: Any, given: Callable[[Any], None], masks: bool
+    tmp_path: Path,
+    hub: Path,
+    toy: Any,
+    given: Callable[[Any], None],
+    masks: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     few = replace(toy, train=toy.train[:6])
     network = lively(describe(coco_classes(), masks, "float32"))
@@ -164,7 +170,14 @@ def test_what_it_finds_is_called_as_the_data_calls_it(
     stages = [row["stage"] for row in metrics["stages"]]
     assert stages == ["import_published", "detect_by_name", "evaluate_detections"]
     assert ("masks" in metrics["result"]) == masks
-    assert metrics["result"]["per_class"].keys() == {*names}
+    # Measured where it can find something; of the other class nothing counts as missed.
+    assert list(metrics["result"]["per_class"]) == [first, second]
+    aps = [of_class["ap_area"] for of_class in metrics["result"]["per_class"].values()]
+    assert metrics["result"]["area_map"] == pytest.approx(
+        np.mean([x for x in aps if x is not None])
+    )
+    said = "toy: measured on 2 of its 3 classes, COCO has none called gargoyle\n"
+    assert capsys.readouterr().err.count(said) == 1
     # Its own classes are all of COCO's, for `make detect`.
     assert metrics["classes"] == list(coco_classes())
     assert json.dumps(metrics["usual_scores"]).count("0.5") == len(set(coco_classes()))
@@ -177,6 +190,14 @@ def test_data_without_a_common_class_is_refused(
     with pytest.raises(InputError, match=r"^toy: none of its classes is one of COCO's") as caught:
         command(options(tmp_path, *WEIGHTS, "--data", "given"))
     assert "\n" not in caught.value.line
+
+
+def test_classes_are_cocos_by_name_or_by_vocs(toy: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for names in (("cat", "dog", "sofa"), ("tvmonitor", "couch", "potted plant")):
+        data = replace(toy, classes=names)
+        assert of_coco(data) is data  # whose evaluation is the same as ever
+    assert {*VOC_NAMES.values()} <= {*coco_classes()}
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,17 @@ def test_an_outline_without_area_teaches_no_mask(toy_of: Make, tmp_path: Path) -
     assert all(float(row["boxes"]) > 0 for row in rows)
 
 
+def test_a_mask_beside_its_box_teaches_none(toy_of: Make, tmp_path: Path) -> None:
+    data = toy_of([[BOX]], [[1]], [[]])
+    x1, y1, x2, y2 = BOX[2] + 1, 0, BOX[2] + 9, 9
+    beside = np.array([x1, y1, x2, y1, x2, y2, x1, y2], np.float64)
+    record = replace(data.train[0], segmentations=((beside,),))
+    trained(tmp_path / "run", replace(data, train=[record]))
+    rows = losses(tmp_path / "run")
+    assert {float(row["masks"]) for row in rows} == {0.0}
+    assert all(float(row["boxes"]) > 0 for row in rows)
+
+
 # What learns ---------------------------------------------------------------------------------
 
 

@@ -138,6 +138,24 @@ def test_without_outlines_there_are_no_masks(
     assert opened(made).test[0].has_masks
 
 
+def test_a_crowd_without_an_outline_is_all_of_its_box(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crowd = {"id": 7, "image_id": 1, "iscrowd": 1, "category_id": 17, "bbox": [5, 10, 35, 20]}
+    change(train, lambda data: data["annotations"].append(crowd))
+    record = opened(made).train[0]
+    masks = masks_of(record).numpy()
+    assert masks[:2].any(axis=(1, 2)).all()  # the others' are used
+    expected = np.zeros((40, 48), bool)
+    expected[10:30, 5:40] = True
+    assert (masks[2] == expected).all()
+    assert capsys.readouterr().err == ""
+    # But an object without one does not become its box.
+    change(train, lambda data: data["annotations"][1].pop("segmentation"))
+    assert not opened(made).train[0].has_masks
+    assert "'one.jpg' (annotation 101)" in capsys.readouterr().err
+
+
 def test_images_without_any_outline_are_no_oddity(
     made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
 ) -> None:

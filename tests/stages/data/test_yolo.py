@@ -72,13 +72,19 @@ def test_outlines_give_masks_and_boxes(make_yolo: Make) -> None:
     assert masks_of(data.test[0]).shape == (0, 40, 48)
 
 
-def test_a_box_among_outlines_has_no_mask(make_yolo: Make) -> None:
+def test_a_box_among_outlines_has_no_mask(
+    make_yolo: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = make_yolo({"one": [CAT], "two": []}, outlines=True)
     with open(root / "labels" / "train" / "one.txt", "a") as file:
         file.write("0 0.5 0.5 0.25 0.5\n")
     record = opened(root).train[0]
     assert record.boxes.tolist() == [[2, 3, 20, 30], [18, 10, 30, 30]]
     assert not record.has_masks
+    assert capsys.readouterr().err == (
+        f"{root}/data.yaml: train: label files of outlines and boxes, so no mask is used: 1: "
+        f"{root}/labels/train/one.txt\n"
+    )
 
 
 def test_classes_by_number(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

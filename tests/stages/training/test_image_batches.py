@@ -193,6 +193,44 @@ def test_an_image_without_masks_among_others_gets_empty_ones(toy_of: Make) -> No
     assert found["002"]["masks"].shape == (0, 48, 60)
 
 
+def square(x1: float, y1: float, x2: float, y2: float) -> tuple[np.ndarray]:
+    return (np.array([x1, y1, x2, y1, x2, y2, x1, y2]),)
+
+
+def test_a_mask_beside_its_box_is_none_and_named_once(
+    toy_of: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = toy_of([[BOX] * 4], [[1, 2, 1, 2]], [[]])
+    outlines = (
+        square(24, 29, 40, 40),  # a pixel of it is in the box, 5 6 25 30
+        square(25, 6, 40, 30),  # right beside it
+        (),
+        square(26, 31, 40, 40),
+    )
+    record = replace(data.train[0], segmentations=outlines)
+    record.iscrowd[3] = True
+    batches = ImageBatches([record], np.arange(1), 1, False, 0, masks=True)
+    for s in range(3):
+        masks = batches[s]["targets"][0]["masks"]
+        assert masks.any(dim=2).any(dim=1).tolist() == [True, False, False, False]
+        assert masks[0].sum() == 16 * 11
+    what = "no pixel of its mask is in its box, so that it teaches none"
+    assert capsys.readouterr().err.splitlines() == [
+        f"{what}: object {n} of {record.path}" for n in (2, 3)
+    ]
+
+
+def test_not_all_masks_beside_their_boxes_are_named(
+    toy_of: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = toy_of([[BOX] * 9], [[1] * 9], [[]])
+    record = replace(data.train[0], segmentations=((),) * 9)
+    ImageBatches([record], np.arange(1), 1, False, 0, masks=True)[0]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4
+    assert said[3].endswith(f"object 4 of {record.path}, and perhaps others after it")
+
+
 def test_masks_that_cannot_be_read_are_said(toy_of: Make) -> None:
     data = toy_of([[BOX]], [[1]], [[]])
     mask = data.train[0].path.with_name("mask.png")
