@@ -84,7 +84,11 @@ def read_coco(path: Path) -> CocoFile:
         categories[number] = _text(path, f"category {number}", entry, "name")
     sizes: dict[int | str, tuple[int, int]] = {}
     names: dict[int | str, str] = {}
+    written: set[str] = set()
     for number, entry in _entries(path, data, "images"):
+        if str(number) in written:  # proposals are kept by it
+            raise InputError(f"{path}: two images have the id {number}, as a number and as a name")
+        written.add(str(number))
         sizes[number], names[number] = _image(path, f"image {number!r}", entry)
     if not sizes:
         raise InputError(f"{path}: lists no image")

@@ -366,6 +366,7 @@ NAN, INF = float("nan"), float("inf")
         ("images", "id", 1.5, "images[0] has no id"),
         ("images", "id", True, "images[0] has no id"),
         ("images", "id", 2, "two images have the id 2"),
+        ("images", "id", "2", "two images have the id 2, as a number and as a name"),
         ("images", "id", 7, "annotation 100: there is no image 1"),
         ("images", "file_name", None, "image 1: its file_name is None"),
         ("images", "file_name", "", "image 1: its file_name is ''"),
