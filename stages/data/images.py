@@ -16,6 +16,7 @@ from stages.ahead import ahead
 from stages.data.decode import image_of
 from stages.data.opening import FAULTS, open_image
 from stages.data.records import Record
+from stages.data.scans import check_scans
 from stages.data.segmentation import draw_segmentations
 from stages.errors import InputError, one_line
 
@@ -46,6 +47,7 @@ def masks_of(record: Record) -> Tensor:
         raise InputError(f"{record.path}: has no masks")
     try:
         with open_image(record.mask_path) as image:
+            check_scans(image, record.mask_path)
             indices = np.array(image)
     except FAULTS as error:
         reason = one_line(error) or type(error).__name__
