@@ -17,7 +17,7 @@ from stages.backbones.backbone import Backbone
 from stages.backbones.config import BackboneConfig, Name
 from stages.backbones.networks import classifier, cut, tiny
 from stages.backbones.pretrain import pretrain
-from stages.errors import InputError, expand, one_line
+from stages.errors import InputError, check_regular, expand, one_line
 from stages.store import Store
 from stages.tensor_files import is_plain, load_tensors
 
@@ -55,6 +55,7 @@ def of_file(path: Path) -> Weights:
         InputError: it cannot be read.
     """
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             return Weights(path, hashlib.file_digest(file, "sha256").hexdigest()[:16])
     except OSError as error:

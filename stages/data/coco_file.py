@@ -18,7 +18,7 @@ from stages.data.files import leaves_its_folder
 from stages.data.objects import cut
 from stages.data.records import Segmentation
 from stages.data.segmentation import polygons_of, run_lengths_of
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
 
 # Of a side, in pixels; and of an image: no such one is read, but its masks would be drawn.
 LARGEST = 2**16
@@ -72,6 +72,7 @@ def read_coco(path: Path) -> CocoFile:
             category or annotation at fault.
     """
     try:
+        check_regular(path)
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None

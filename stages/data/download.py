@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stages.data.pets import arrange_pets
 from stages.data.unpack import unpack
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
 from stages.lock import alone
 
 NAMES = ("voc2007", "voc2012", "coco", "pets")
@@ -124,6 +124,7 @@ def _archive(archive: Archive, folder: Path) -> Path:
 
     path = folder / archive.name
     if path.exists():
+        check_regular(path)
         md5 = calculate_md5(path)
         if md5 != archive.md5:
             raise InputError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
 
 # Annotators' boxes run a little over the edge; numbers beyond this are no parts of an image.
 FARTHEST = 2.0
@@ -67,6 +67,7 @@ def read_config(path: Path) -> YoloConfig:
         InputError: it is unreadable, not YAML, or lacks the classes' names.
     """
     try:
+        check_regular(path)
         text = path.read_bytes()
         if len(text) > LARGEST:
             raise InputError(f"{path}: {len(text)} bytes, over {LARGEST}")
@@ -180,6 +181,7 @@ def _number(field: str) -> float:
 
 def _lines(path: Path) -> list[str]:
     try:
+        check_regular(path)
         return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None

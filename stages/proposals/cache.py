@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from stages.data.records import Record
-from stages.errors import InputError
+from stages.errors import InputError, check_regular
 from stages.reading import damage_named, dataset, rows_of
 from stages.writing import hdf5, write_rows
 
@@ -39,12 +39,15 @@ class Proposals:
         path: the HDF5 file.
 
     Raises:
+        InputError: it is a pipe or a device.
         DamagedError: it is missing or not such a file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: h5py.File | None = None
+        if path.exists():
+            check_regular(path)
         with damage_named(path, "not a file of proposals"), h5py.File(path) as file:
             ids = [name.decode() for name in dataset(file, "image_ids", "OS", (None,))[:]]
             boxes = dataset(file, "boxes", "f", (None, 4))
