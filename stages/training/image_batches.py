@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.data.images import image_tensor, masks_of, target_of
+from stages.data.images import check_masks, image_tensor, masks_of, target_of
 from stages.data.records import Record
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
@@ -99,6 +99,7 @@ class ImageBatches:
 def _masks(record: Record) -> Tensor:
     if record.has_masks:
         return masks_of(record)
+    check_masks(record)
     return torch.zeros(len(record.boxes), record.height, record.width, dtype=torch.bool)
 
 
