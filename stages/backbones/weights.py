@@ -166,10 +166,15 @@ def download(url: str) -> Path:
     """torchvision's file of weights at that address, from its own cache if it is there.
 
     Raises:
-        InputError: the download failed.
+        InputError: the download failed, or what is in the cache is not what was published.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    if not path.exists():
+    if path.exists():  # what another program, or a person, put there
+        try:
+            _check_published(path, path.name)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}; remove it to have it fetched") from None
+    else:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two runs may fetch it at once
         print(f"fetching {url}", file=sys.stderr, flush=True)
