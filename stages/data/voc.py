@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as shown
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from stages.data.files import stamps
+from stages.data.files import is_writable, stamps
 from stages.data.objects import Sieve, cut
 from stages.data.records import Record
 from stages.errors import InputError, check_regular, one_line
@@ -174,6 +175,8 @@ def read_split(path: Path) -> list[str]:
     for stem in stems:
         if "/" in stem or "\\" in stem or stem in (".", ".."):
             raise InputError(f"{path}: {stem!r} is not a plain file name")
+        if not is_writable(stem):
+            raise InputError(f"{path}: no file can hold the name {shown(stem)}")
     if len(set(stems)) != len(stems):
         ((twice, _),) = Counter(stems).most_common(1)
         raise InputError(f"{path}: lists {twice!r} twice")

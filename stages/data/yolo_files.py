@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
+from stages.data.files import is_writable
 from stages.errors import InputError, check_regular, one_line
 
 # Annotators' boxes run a little over the edge; numbers beyond this are no parts of an image.
@@ -115,6 +116,8 @@ def _names(path: Path, data: dict[Any, Any]) -> dict[int, str]:
         if type(name) not in (str, int) or not str(name).strip():
             # YAML takes `no` for false, and `1.0` is not 1.
             raise InputError(f"{path}: names: class {number} is {shown(name)}, no name; quote it")
+        if not is_writable(str(name)):
+            raise InputError(f"{path}: names: class {number}: no file can hold {shown(name)}")
         names[number] = str(name)
     if len(set(names.values())) < len(names):
         ((twice, _),) = Counter(names.values()).most_common(1)
