@@ -19,7 +19,7 @@ from rcnn_v1 import detector as rcnn
 from spp_net import detector as spp
 from stages.data.load import DataConfig, load_data
 from stages.data.records import Dataset
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
 from stages.store import Store
 from stages.typed_json import parse_typed
 
@@ -79,6 +79,7 @@ def find_runs(runs: Path) -> list[Run]:
     found = []
     for path in sorted(runs.glob("*/*/metrics.json")):
         try:
+            check_regular(path)
             text = path.read_bytes()
             metrics = json.loads(text)
         except (OSError, ValueError, RecursionError) as error:

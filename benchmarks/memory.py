@@ -26,7 +26,7 @@ from stages.proposals.cache import Proposals
 from stages.proposals.windows import windows_of
 from stages.shards import shards
 from stages.store import Artifact, Job
-from stages.writing import hdf5
+from stages.writing import append_rows, hdf5, write_rows
 
 WINDOWS = 64
 MINED = 1000
@@ -101,8 +101,8 @@ def _mine(data: Few, device: str, scratch: Path, answer: Any) -> None:
         ]
         with hdf5(shard.path) as file:
             rows = noise[rng.integers(len(noise), size=sum(counts))]
-            file.create_dataset("features", data=rows, chunks=(256, FEATURES), fletcher32=True)
-            file["offsets"] = np.cumsum([0, *counts])
+            append_rows(file, "features", rows)
+            write_rows(file, "offsets", np.cumsum([0, *counts]))
     # Retrained more seldom and less exactly than by default, so that it ends: memory is the same,
     # but for the new negatives between two trainings.
     config = SVMConfig(retrain_after=20_000, tolerance=0.1)

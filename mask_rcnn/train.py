@@ -16,6 +16,7 @@ from mask_rcnn.config import NetworkConfig
 from mask_rcnn.network import MaskRCNN, build_untrained
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
+from stages.data.images import check_masks
 from stages.data.records import Dataset
 from stages.errors import InputError
 from stages.ranks import Ranks
@@ -96,6 +97,8 @@ def _batches(data: Dataset, config: JointConfig, masks: bool, ranks: Ranks) -> I
             "--network.mask.branch none trains boxes alone"
         )
     usable = np.flatnonzero(with_objects)
+    for record in [*data.train, *data.test] if masks else []:
+        check_masks(record)  # now, not when the image's turn comes, nor after the training
     images, training = config.sampling.images, config.train
     return ImageBatches(
         data.train, usable, images, training.mirror, training.sgd.seed, masks=masks, ranks=ranks

@@ -27,7 +27,7 @@ from stages.shards import shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
 from stages.sweep import sweep
-from stages.writing import append_rows, hdf5
+from stages.writing import append_rows, hdf5, write_rows
 
 T = TypeVar("T")
 SHARD = 8  # images: held in memory until they are written, 36 kB a window for pool5
@@ -79,7 +79,7 @@ def write_features(
                 if len(features):
                     append_rows(file, "features", features)
                 offsets.append(offsets[-1] + len(features))
-            file["offsets"] = np.array(offsets, np.int64)
+            write_rows(file, "offsets", np.array(offsets, np.int64))
 
 
 class FeatureCache:

@@ -29,7 +29,7 @@ from stages.resize import resize
 from stages.shards import shards
 from stages.store import Artifact, Job, stage
 from stages.sweep import sweep
-from stages.writing import append_rows, hdf5
+from stages.writing import append_rows, hdf5, write_rows
 
 SHARD = 16  # images: held in memory until they are written, 4 MB each at the paper's largest scale
 OPEN = 128  # files of a scale at once: a system allows a thousand or so
@@ -111,8 +111,8 @@ def cache_maps(
                     append_rows(file, "cells", cells.flatten(0, 1).cpu().numpy())
                     sizes.append(cells.shape[:2])
                     ratios.append(maps.ratios[0].numpy())
-                file["sizes"] = np.array(sizes, np.int64)
-                file["ratios"] = np.stack(ratios)
+                write_rows(file, "sizes", np.array(sizes, np.int64))
+                write_rows(file, "ratios", np.stack(ratios))
 
 
 class MapCache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -54,7 +55,8 @@ def expand(path: str) -> Path:
     """A path as typed, `~` expanded.
 
     Raises:
-        InputError: the user it names is unknown, or it is longer than the system takes.
+        InputError: the user it names is unknown, it is longer than the system takes, or what is
+            there is neither a file nor a folder.
     """
     try:
         expanded = Path(path).expanduser()
@@ -62,7 +64,22 @@ def expand(path: str) -> Path:
         raise InputError(f"{path}: {error}") from None
     if too_long(expanded):
         raise InputError(f"{path}: the name is too long")
+    if os.path.exists(expanded):
+        check_regular(expanded)
     return expanded
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what may have no end, or wait for ever to be written: pipes, devices, sockets.
+
+    Raises:
+        InputError: it is neither a file nor a folder (which to read from is an `OSError` as it is).
+        OSError: it is not there, or nobody may look.
+        ValueError: there can be no such name.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: is no file but a pipe or a device")
 
 
 def too_long(path: Path) -> bool:

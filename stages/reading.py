@@ -34,7 +34,7 @@ def dataset(file: h5py.File, name: str, kinds: str, shape: tuple[int | None, ...
     """A dataset of the file that is what it should be, and no larger than what is stored of it.
 
     Args:
-        kinds: of NumPy's `dtype.kind`, any of these; "O": text.
+        kinds: of NumPy's `dtype.kind`, any of these; "O": text of any length, "S": of one.
         shape: None: any length.
 
     Raises:
@@ -49,7 +49,7 @@ def dataset(file: h5py.File, name: str, kinds: str, shape: tuple[int | None, ...
     if found.is_virtual or found.external:
         raise ValueError(f"{name} is in another file")
     text = h5py.check_string_dtype(found.dtype) is not None
-    if found.dtype.kind not in kinds or text != (kinds == "O"):
+    if found.dtype.kind not in kinds or text != (found.dtype.kind in "OS"):
         raise ValueError(f"{name} is of type {found.dtype}")
     given = found.shape  # None of an empty one, () of a scalar
     if given is None or len(given) != len(shape):

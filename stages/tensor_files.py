@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.errors import one_line
+from stages.errors import check_regular, one_line
 
 
 def load_tensors(path: Path, device: str = "cpu", ours: bool = False) -> Any:
@@ -21,6 +21,7 @@ def load_tensors(path: Path, device: str = "cpu", ours: bool = False) -> Any:
             looked at. (Others' weights may be of the older format, or saved without.)
 
     Raises:
+        InputError: it is a pipe or a device.
         OSError: it cannot be read.
         ValueError: saying in one line what is wrong: it is damaged, holds code, or is an archive
             that unpacks to more than it is.
@@ -67,9 +68,11 @@ def refuse_compressed(path: Path) -> None:
     """PyTorch and `np.savez` compress nothing, but would unpack two megabytes to two gigabytes.
 
     Raises:
+        InputError: it is a pipe or a device.
         OSError: it cannot be read.
         ValueError: it is a zip archive that holds more than it is.
     """
+    check_regular(path)
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
 
 T = TypeVar("T")
 LARGEST = 2**53  # up to which every whole number is a float
@@ -25,6 +25,7 @@ def read_typed(path: Path, kind: type[T], what: str) -> T:
         InputError: it is missing, or does not say such a thing: all of its fields and no others.
     """
     try:
+        check_regular(path)
         text = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: not of {what}: {error.strerror}") from None

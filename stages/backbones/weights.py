@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
-from urllib.error import URLError
 
 import torch
 import torchvision.models as zoo
@@ -17,7 +19,8 @@ from stages.backbones.backbone import Backbone
 from stages.backbones.config import BackboneConfig, Name
 from stages.backbones.networks import classifier, cut, tiny
 from stages.backbones.pretrain import pretrain
-from stages.errors import InputError, expand, one_line
+from stages.errors import InputError, check_regular, expand, one_line
+from stages.fetching import fetch_file
 from stages.store import Store
 from stages.tensor_files import is_plain, load_tensors
 
@@ -55,6 +58,7 @@ def of_file(path: Path) -> Weights:
         InputError: it cannot be read.
     """
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             return Weights(path, hashlib.file_digest(file, "sha256").hexdigest()[:16])
     except OSError as error:
@@ -162,17 +166,34 @@ def download(url: str) -> Path:
     """torchvision's file of weights at that address, from its own cache if it is there.
 
     Raises:
-        InputError: the download failed.
+        InputError: the download failed, or what is in the cache is not what was published.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # torchvision's file names end in the first eight digits of the file's SHA-256.
-        prefix = path.stem.rpartition("-")[2]
+    if path.exists():  # what another program, or a person, put there
         try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
-        except (URLError, OSError, RuntimeError) as error:
+            _check_published(path, path.name)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}; remove it to have it fetched") from None
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two runs may fetch it at once
+        print(f"fetching {url}", file=sys.stderr, flush=True)
+        try:
+            fetch_file(url, part)
+            _check_published(part, path.name)
+            os.replace(part, path)
+        except (OSError, HTTPException, ValueError) as error:
             raise InputError(
                 f"{url}: download failed ({one_line(error)}); put the file there yourself: {path}"
             ) from None
+        finally:
+            part.unlink(missing_ok=True)
     return path
+
+
+def _check_published(path: Path, name: str) -> None:
+    """Raises ValueError: the file is not the one that torchvision published by that name."""
+    # Its names end in the first eight digits of the file's SHA-256.
+    published, found = Path(name).stem.rpartition("-")[2], of_file(path).fingerprint
+    if not found.startswith(published):
+        raise ValueError(f"its SHA-256 begins with {found}, not {published} as published")

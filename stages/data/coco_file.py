@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.data.files import leaves_its_folder
+from stages.data.files import is_writable, leaves_its_folder
 from stages.data.objects import cut
 from stages.data.records import Segmentation
 from stages.data.segmentation import polygons_of, run_lengths_of
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
 
 # Of a side, in pixels; and of an image: no such one is read, but its masks would be drawn.
 LARGEST = 2**16
@@ -72,6 +72,7 @@ def read_coco(path: Path) -> CocoFile:
             category or annotation at fault.
     """
     try:
+        check_regular(path)
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
@@ -84,7 +85,11 @@ def read_coco(path: Path) -> CocoFile:
         categories[number] = _text(path, f"category {number}", entry, "name")
     sizes: dict[int | str, tuple[int, int]] = {}
     names: dict[int | str, str] = {}
+    written: set[str] = set()
     for number, entry in _entries(path, data, "images"):
+        if str(number) in written:  # proposals are kept by it
+            raise InputError(f"{path}: two images have the id {number}, as a number and as a name")
+        written.add(str(number))
         sizes[number], names[number] = _image(path, f"image {number!r}", entry)
     if not sizes:
         raise InputError(f"{path}: lists no image")
@@ -133,6 +138,8 @@ def _entries(path: Path, data: Any, key: str) -> Iterator[tuple[int | str, Mappi
         number: Any = entry.get("id") if isinstance(entry, dict) else None
         if type(number) not in (int, str) or (isinstance(number, int) and abs(number) >= 2**63):
             raise InputError(f"{path}: {key}[{place}] has no id that is a number or a name")
+        if not is_writable(str(number)):
+            raise InputError(f"{path}: {key}[{place}]: no file can hold its id, {shown(number)}")
         if number in seen:
             raise InputError(f"{path}: two {key} have the id {number!r}")
         seen.add(number)
@@ -142,7 +149,7 @@ def _entries(path: Path, data: Any, key: str) -> Iterator[tuple[int | str, Mappi
 def _image(path: Path, what: str, entry: Mapping[str, Any]) -> tuple[tuple[int, int], str]:
     """Width and height, and file name."""
     file_name = _text(path, what, entry, "file_name")
-    if leaves_its_folder(file_name) or "\0" in file_name:
+    if leaves_its_folder(file_name):
         raise InputError(f"{path}: {what}: {file_name!r} is not a path below the data's folder")
     width: Any = entry.get("width")
     height: Any = entry.get("height")
@@ -185,4 +192,6 @@ def _text(path: Path, what: str, entry: Mapping[str, Any], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{path}: {what}: its {key} is {shown(value)}")
+    if not is_writable(value):
+        raise InputError(f"{path}: {what}: no file can hold its {key}, {shown(value)}")
     return value

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from stages.data.opening import FAULTS, open_image
 from stages.data.records import Record
+from stages.data.scans import check_scans
 from stages.errors import InputError, one_line
 
 ROWS = 1024  # of an image, converted at once
@@ -22,10 +23,11 @@ def decode(path: Path) -> np.ndarray:
     """An image file as RGB: uint8 [H, W, 3], upright as its EXIF tag says.
 
     Raises:
-        InputError: naming the file, when it is missing, no image, or cut short.
+        InputError: naming the file, when it is missing, no image, cut short, or made to take minutes.
     """
     try:
         with open_image(path) as image:
+            check_scans(image, path)
             ImageOps.exif_transpose(image, in_place=True)
             return _rgb(image)
     except FileNotFoundError:

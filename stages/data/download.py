@@ -16,7 +16,8 @@ from pathlib import Path
 
 from stages.data.pets import arrange_pets
 from stages.data.unpack import unpack
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
+from stages.fetching import fetch_file
 from stages.lock import alone
 
 NAMES = ("voc2007", "voc2012", "coco", "pets")
@@ -120,10 +121,11 @@ def fetch(
 
 def _archive(archive: Archive, folder: Path) -> Path:
     """The archive's file, fetched if it is not there, with the right checksum."""
-    from torchvision.datasets.utils import calculate_md5, download_url
+    from torchvision.datasets.utils import calculate_md5
 
     path = folder / archive.name
     if path.exists():
+        check_regular(path)
         md5 = calculate_md5(path)
         if md5 != archive.md5:
             raise InputError(
@@ -131,14 +133,14 @@ def _archive(archive: Archive, folder: Path) -> Path:
                 "remove it to have it fetched"
             )
         return path
-    # Under another name: torchvision would take half a file for a whole one.
+    # Under another name: half a file would be taken for one that somebody put there.
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
     print(f"fetching {archive.url}", file=sys.stderr, flush=True)
     try:
-        download_url(archive.url, folder, part.name)
-    # torchvision raises RuntimeError, urllib ValueError for what is no address.
-    except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
+        fetch_file(archive.url, part)
+    # urllib raises ValueError for what is no address.
+    except (OSError, http.client.HTTPException, ValueError) as error:
         part.unlink(missing_ok=True)
         raise InputError(
             f"{archive.url}: could not be fetched: {one_line(error) or type(error).__name__} "

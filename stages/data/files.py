@@ -61,6 +61,17 @@ def leaves_its_folder(name: str) -> bool:
     )
 
 
+LONGEST = 4095  # bytes of a name, as of a path
+
+
+def is_writable(name: str) -> bool:
+    """Whether the files of a run can hold a name: HDF5's take no NUL, and no file what is not UTF-8."""
+    try:
+        return "\0" not in name and len(name.encode()) <= LONGEST
+    except UnicodeEncodeError:  # half a character, or a byte of a file's name that was no text
+        return False
+
+
 class Names:
     """Which files there are, each folder listed once instead of asking the disk for every file."""
 

@@ -16,10 +16,15 @@ from stages.ahead import ahead
 from stages.data.decode import image_of
 from stages.data.opening import FAULTS, open_image
 from stages.data.records import Record
+from stages.data.scans import check_scans
 from stages.data.segmentation import draw_segmentations
 from stages.errors import InputError, one_line
 
 Target = dict[str, Any]
+
+# Of an image's masks together, bytes, one a pixel: COCO's most are 30 MB, and every process that loads
+# images holds some images' at once.
+MOST_MASKS = 2**30
 
 
 def target_of(record: Record) -> Target:
@@ -37,8 +42,10 @@ def masks_of(record: Record) -> Tensor:
     """bool [N, H, W], a mask for each object of the record.
 
     Raises:
-        InputError: the record has no masks, or the file is not one image of their indices.
+        InputError: the record has no masks, the file is not one image of their indices, or see
+            `check_masks`.
     """
+    check_masks(record)
     if record.segmentations is not None:
         masks = draw_segmentations(record.segmentations, record.width, record.height)
         return torch.from_numpy(masks)
@@ -46,6 +53,7 @@ def masks_of(record: Record) -> Tensor:
         raise InputError(f"{record.path}: has no masks")
     try:
         with open_image(record.mask_path) as image:
+            check_scans(image, record.mask_path)
             indices = np.array(image)
     except FAULTS as error:
         reason = one_line(error) or type(error).__name__
@@ -56,6 +64,20 @@ def masks_of(record: Record) -> Tensor:
             f"{record.mask_path}: {size} pixels, but {record.path.name} has {record.width}x{record.height}"
         )
     return torch.from_numpy(indices[None] == record.mask_ids[:, None, None])
+
+
+def check_masks(record: Record) -> None:
+    """Refuse an image whose objects' masks would fill the memory: run lengths take next to none.
+
+    Raises:
+        InputError: they take more than `MOST_MASKS`.
+    """
+    size = len(record.boxes) * record.width * record.height
+    if size > MOST_MASKS:
+        raise InputError(
+            f"{record.path}: {len(record.boxes)} masks of {record.width}x{record.height} pixels "
+            f"take {size // 2**20} MiB, over {MOST_MASKS // 2**20}"
+        )
 
 
 def load_images(records: Sequence[Record], workers: int) -> Iterator[tuple[Tensor, Target]]:

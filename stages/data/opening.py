@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from stages.errors import check_regular
+
 # Between its limit and twice it Pillow only warns; `open_image` refuses.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
@@ -22,9 +24,11 @@ def open_image(path: Path) -> Image.Image:
     """The file's header read, its pixels not yet.
 
     Raises:
+        InputError: it is a pipe or a device.
         FAULTS: it is no image of these formats, or holds more than Pillow's limit of pixels (89
             million), a WebP more than half of it: decoding holds 10 bytes a pixel, a WebP's 16.
     """
+    check_regular(path)
     image = Image.open(path, formats=FORMATS)
     # Without a name Pillow reads the pixels instead of mapping them into memory: it maps grey
     # TIFFs that are to be turned in the wrong shape, and a mapped file that is cut is a crash.

@@ -12,16 +12,17 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as shown
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from stages.data.files import stamps
+from stages.data.files import is_writable, stamps
 from stages.data.objects import Sieve, cut
 from stages.data.records import Record
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
 
 # In the order in which they are tried.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
@@ -164,6 +165,7 @@ Annotation = tuple[str, list[str], tuple[int, int], np.ndarray, np.ndarray]
 def read_split(path: Path) -> list[str]:
     """The image names in an `ImageSets/Main` list; a second column (VOC's per-class lists) is ignored."""
     try:
+        check_regular(path)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {one_line(error)}") from None
@@ -173,6 +175,8 @@ def read_split(path: Path) -> list[str]:
     for stem in stems:
         if "/" in stem or "\\" in stem or stem in (".", ".."):
             raise InputError(f"{path}: {stem!r} is not a plain file name")
+        if not is_writable(stem):
+            raise InputError(f"{path}: no file can hold the name {shown(stem)}")
     if len(set(stems)) != len(stems):
         ((twice, _),) = Counter(stems).most_common(1)
         raise InputError(f"{path}: lists {twice!r} twice")
@@ -186,6 +190,7 @@ def read_annotation(path: Path, stem: str) -> Annotation:
         InputError: the file is missing, is no XML, lacks a size, or has a number that is none.
     """
     try:
+        check_regular(path)
         root = parse(path).getroot()
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None

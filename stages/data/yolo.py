@@ -14,7 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.data.files import IMAGE_SUFFIXES, Names, folders_below, is_image, stamp, stamps
+from stages.data.files import (
+    IMAGE_SUFFIXES,
+    Names,
+    folders_below,
+    is_image,
+    is_writable,
+    stamp,
+    stamps,
+)
 from stages.data.objects import Named, Sieve, cut
 from stages.data.records import Record
 from stages.data.segmentation import check_length
@@ -131,6 +139,9 @@ class YOLOFolder:
             images = [image for source in self._sources(split) for image in self._in(source)]
             if not images:
                 raise InputError(f"{self._yaml}: {split}: holds no image")
+            for image in images:
+                if not is_writable(self._called(image)):
+                    raise InputError(f"{image}: its name is not UTF-8, so no file can hold it")
             self._found[split] = list(dict.fromkeys(images))
         return self._found[split]
 

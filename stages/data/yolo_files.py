@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
-from stages.errors import InputError, one_line
+from stages.data.files import is_writable
+from stages.errors import InputError, check_regular, one_line
 
 # Annotators' boxes run a little over the edge; numbers beyond this are no parts of an image.
 FARTHEST = 2.0
@@ -67,6 +68,7 @@ def read_config(path: Path) -> YoloConfig:
         InputError: it is unreadable, not YAML, or lacks the classes' names.
     """
     try:
+        check_regular(path)
         text = path.read_bytes()
         if len(text) > LARGEST:
             raise InputError(f"{path}: {len(text)} bytes, over {LARGEST}")
@@ -114,6 +116,8 @@ def _names(path: Path, data: dict[Any, Any]) -> dict[int, str]:
         if type(name) not in (str, int) or not str(name).strip():
             # YAML takes `no` for false, and `1.0` is not 1.
             raise InputError(f"{path}: names: class {number} is {shown(name)}, no name; quote it")
+        if not is_writable(str(name)):
+            raise InputError(f"{path}: names: class {number}: no file can hold {shown(name)}")
         names[number] = str(name)
     if len(set(names.values())) < len(names):
         ((twice, _),) = Counter(names.values()).most_common(1)
@@ -180,6 +184,7 @@ def _number(field: str) -> float:
 
 def _lines(path: Path) -> list[str]:
     try:
+        check_regular(path)
         return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from stages.data.records import Record
-from stages.errors import InputError, one_line
+from stages.errors import InputError, check_regular, one_line
 from stages.evaluation.run_lengths import Size, detected_masks, read_mask
 from stages.writing import replacing
 
@@ -107,6 +107,7 @@ def load_detections(
             or a mask's run lengths are damaged or not of its size.
     """
     try:
+        check_regular(path)
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error

@@ -12,24 +12,24 @@ import h5py
 import numpy as np
 
 from stages.data.records import Record
-from stages.errors import InputError
+from stages.errors import InputError, check_regular
 from stages.reading import damage_named, dataset, rows_of
-from stages.writing import hdf5
+from stages.writing import hdf5, write_rows
 
 
 def write_proposals(path: Path, records: Sequence[Record], boxes: Sequence[np.ndarray]) -> None:
     """Write `boxes[i]`, float32 [P_i, 4] xyxy, best first, for `records[i]`."""
     offsets = np.cumsum([0, *(len(b) for b in boxes)])
     together = np.concatenate(boxes) if len(boxes) else np.zeros((0, 4), np.float32)
+    names = [str(r.image_id).encode() for r in records]
+    # Of one length: text of any length would be kept where HDF5 has no checksums.
+    text = h5py.string_dtype(length=max([1, *map(len, names)]))
     with hdf5(path) as file:
-        file.create_dataset(
-            "boxes", data=together, chunks=(4096, 4), maxshape=(None, 4), fletcher32=True
-        )
-        file["offsets"] = offsets.astype(np.int64)
-        file["sizes"] = np.array([(r.width, r.height) for r in records], np.int64).reshape(-1, 2)
-        file.create_dataset(
-            "image_ids", data=[str(r.image_id) for r in records], dtype=h5py.string_dtype()
-        )
+        write_rows(file, "boxes", together)
+        write_rows(file, "offsets", offsets.astype(np.int64))
+        sizes = np.array([(r.width, r.height) for r in records], np.int64)
+        write_rows(file, "sizes", sizes.reshape(-1, 2))
+        write_rows(file, "image_ids", np.array(names, text))
 
 
 class Proposals:
@@ -39,14 +39,17 @@ class Proposals:
         path: the HDF5 file.
 
     Raises:
+        InputError: it is a pipe or a device.
         DamagedError: it is missing or not such a file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: h5py.File | None = None
+        if path.exists():
+            check_regular(path)
         with damage_named(path, "not a file of proposals"), h5py.File(path) as file:
-            ids = [name.decode() for name in dataset(file, "image_ids", "O", (None,))[:]]
+            ids = [name.decode() for name in dataset(file, "image_ids", "OS", (None,))[:]]
             boxes = dataset(file, "boxes", "f", (None, 4))
             offsets = dataset(file, "offsets", "i", (len(ids) + 1,))[:]
             self._offsets = rows_of(offsets, len(boxes))

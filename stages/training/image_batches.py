@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.data.images import image_tensor, masks_of, target_of
+from stages.data.images import check_masks, image_tensor, masks_of, target_of
 from stages.data.records import Record
 from stages.proposals.cache import Proposals
 from stages.ranks import ALONE, Ranks
@@ -112,6 +112,7 @@ class ImageBatches:
         """bool [N, H, W] of a record; a mask beside its box would teach that all in the box is background."""
         record = self.records[index]
         if not record.has_masks:
+            check_masks(record)
             return torch.zeros(len(record.boxes), record.height, record.width, dtype=torch.bool)
         masks = masks_of(record)
         low, high = np.floor(record.boxes[:, :2]), np.ceil(record.boxes[:, 2:])

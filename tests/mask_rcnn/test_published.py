@@ -61,6 +61,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return state
 
     monkeypatch.setattr(published, "convert", convert)
+    # Which torchvision's own would not be: their names say what is in them.
+    monkeypatch.setattr(published, "download", lambda url: folder / url.rpartition("/")[2])
     monkeypatch.setattr(published, "describe", describe)
     return folder
 
@@ -221,7 +223,7 @@ def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     def fail(*_: object, **__: object) -> None:
         raise URLError("nobody\nanswers")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setattr("stages.backbones.weights.fetch_file", fail)
     with pytest.raises(InputError, match="download failed") as caught:
         command(options(tmp_path, *WEIGHTS))
     assert zoo.MaskRCNN_ResNet50_FPN_Weights.COCO_V1.url in caught.value.line

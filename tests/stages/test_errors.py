@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stages.errors import LONGEST, InputError, expand, one_line
+from benchmarks.detectors import find_runs
+from stages.backbones.weights import load_state, of_file
+from stages.data.coco_file import read_coco
+from stages.data.decode import decode
+from stages.data.size import size_of
+from stages.data.voc import read_annotation, read_split
+from stages.data.yolo_files import read_config, read_labels, read_list
+from stages.errors import LONGEST, InputError, check_regular, expand, one_line
+from stages.evaluation.detections_io import load_detections
+from stages.proposals.cache import Proposals
+from stages.typed_json import read_typed
 
 
 @pytest.mark.parametrize(
@@ -45,3 +57,52 @@ def test_a_path_longer_than_the_system_takes(name: str) -> None:
 def test_a_path_as_long_as_it_takes(name: str) -> None:
     assert expand(name) == Path(name)
     assert not expand(name).exists() or name == "."
+
+
+@pytest.fixture(params=["pipe", "device", "link to a device"])
+def endless(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """What gives bytes for ever, or none."""
+    path = tmp_path / "data" / "run" / "metrics.json"
+    path.parent.mkdir(parents=True)
+    if request.param == "device":
+        return Path("/dev/zero")
+    if request.param == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        *(check_regular, decode, size_of, read_split, read_config, read_list, read_coco),
+        *(of_file, load_state, Proposals),
+        lambda path: expand(str(path)),
+        lambda path: read_annotation(path, "a"),
+        lambda path: read_labels(path, {0: "a"}),
+        lambda path: load_detections(path, [1]),
+        lambda path: read_typed(path, dict, "a model"),
+    ],
+)
+def test_what_never_ends_is_refused(endless: Path, read: Callable[[Path], object]) -> None:
+    with pytest.raises(InputError) as raised:
+        read(endless)
+    assert raised.value.line == f"{endless}: is no file but a pipe or a device"
+
+
+def test_a_run_whose_metrics_never_end(tmp_path: Path) -> None:
+    (tmp_path / "data" / "run").mkdir(parents=True)
+    os.mkfifo(tmp_path / "data" / "run" / "metrics.json")
+    with pytest.raises(InputError, match="no file but a pipe"):
+        find_runs(tmp_path)
+
+
+def test_files_and_folders_are_regular(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to("a")
+    for name in ("a", "link", "."):
+        check_regular(tmp_path / name)
+        assert expand(str(tmp_path / name)) == tmp_path / name
+    with pytest.raises(FileNotFoundError):
+        check_regular(tmp_path / "b")

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stages.writing import hdf5, replacing, write_array
+from stages.writing import CHUNK, hdf5, replacing, write_array, write_rows
 
 
 def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
@@ -30,6 +30,16 @@ def test_what_a_kill_left_is_written_over(tmp_path: Path) -> None:
     with replacing(tmp_path / "file") as file:
         file.write(b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"new")]
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 4), (2 * CHUNK + 1, 2)])
+def test_rows_have_checksums(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    rows = np.random.default_rng(0).normal(size=shape)
+    with hdf5(tmp_path / "a.h5") as file:
+        write_rows(file, "rows", rows)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["rows"].fletcher32
+        assert np.array_equal(file["rows"][:], rows)
 
 
 def test_hdf5_is_what_h5py_reads(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from spp_net.maps import MapCache
 from stages.data.records import Record
 from stages.proposals.cache import Proposals, write_proposals
 from stages.store import Artifact
-from stages.writing import append_rows, hdf5
+from stages.writing import append_rows, hdf5, write_rows
 from tests.faults.fuzz.reader import Case, Reader
 
 WIDTH, HEIGHT, IMAGES, CHANNELS = 40, 30, 3, 8
@@ -201,7 +201,7 @@ def _features(folder: Path) -> Sequence[str]:
     with hdf5(folder / name) as file:
         append_rows(file, "features", np.ones((4, CHANNELS), np.float16))
         append_rows(file, "features", np.ones((3, CHANNELS), np.float16))
-        file["offsets"] = np.array([0, 4, 4, 7], np.int64)
+        write_rows(file, "offsets", np.array([0, 4, 4, 7], np.int64))
     return [name]
 
 
@@ -223,8 +223,8 @@ def _maps(folder: Path) -> Sequence[str]:
     with hdf5(folder / name) as file:
         for height, width in ((2, 3), (3, 2), (1, 1)):
             append_rows(file, "cells", np.ones((height * width, CHANNELS), np.float16))
-        file["sizes"] = np.array([(2, 3), (3, 2), (1, 1)], np.int64)
-        file["ratios"] = np.ones((IMAGES, 4), np.float32)
+        write_rows(file, "sizes", np.array([(2, 3), (3, 2), (1, 1)], np.int64))
+        write_rows(file, "ratios", np.ones((IMAGES, 4), np.float32))
     return [name]
 
 

@@ -372,6 +372,24 @@ def test_a_download_is_kept(served: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert find_weights(config, store) == found
 
 
+def test_what_is_in_the_cache_is_held_against_its_name(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = raw(classifier("squeezenet1_1").state_dict())
+    name = f"squeezenet1_1-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    offer(monkeypatch, f"http://127.0.0.1:9/{name}")
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / name
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+    config, store = BackboneConfig("squeezenet1_1"), Store(tmp_path / "store")
+    assert find_weights(config, store).path == cached
+    cached.write_bytes(content[:-1])  # as `kill -9` leaves it
+    with pytest.raises(InputError, match=r"its SHA-256 begins with .* remove it") as caught:
+        find_weights(config, store)
+    assert caught.value.line.startswith(f"{cached}: ")
+    assert cached.exists()
+
+
 @pytest.mark.parametrize("fault", ["another content", "no such file", "nobody answers"])
 def test_a_download_that_fails_is_said(
     served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str

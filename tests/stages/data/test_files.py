@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.data.files import Names, folders_below, is_image, leaves_its_folder, stamps
+from stages.data.files import Names, folders_below, is_image, is_writable, leaves_its_folder, stamps
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,11 @@ def test_names_below_a_folder(name: str) -> None:
 )
 def test_names_that_lead_out(name: str) -> None:
     assert leaves_its_folder(name)
+
+
+def test_names_that_files_hold() -> None:
+    assert all(map(is_writable, ["a", "Katze é/\U0001f408.jpg", "x" * 4095, "", "a\nb"]))
+    assert not any(map(is_writable, ["a\0", "\ud800", "\udcff", "x" * 4096, "é" * 2048]))
 
 
 def test_names_of_images() -> None:

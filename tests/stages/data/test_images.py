@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.data.images import load_images, masks_of, target_of
+from stages.data.images import MOST_MASKS, check_masks, load_images, masks_of, target_of
 from stages.data.records import Record
 from stages.data.voc import VOCFolder
 from stages.errors import InputError
@@ -119,3 +120,16 @@ def test_a_decompression_bomb_of_masks_is_named(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48 * 40 // 3)  # Pillow refuses twice that
     with pytest.raises(InputError, match=r"one\.png"):
         masks_of(data.train[0])
+
+
+def test_more_masks_than_memory_holds_are_refused(data: VOCFolder) -> None:
+    record = data.train[0]
+    count = MOST_MASKS // (record.width * record.height)
+    many = replace(
+        record, boxes=np.zeros((count + 1, 4), np.float32), segmentations=((),) * (count + 1)
+    )
+    with pytest.raises(InputError) as raised, limited():
+        masks_of(many)
+    size = f"{record.width}x{record.height}"
+    assert str(raised.value).startswith(f"{record.path}: {count + 1} masks of {size} pixels take ")
+    check_masks(replace(many, boxes=many.boxes[1:]))

@@ -296,6 +296,8 @@ def test_training_and_testing_on_the_same_images_is_warned_of(
         ("names: [null]", "class 0 is None"),
         ("names: ['  ']", "class 0 is ' '"),
         ("names: [[a]]", "class 0 is ['a']"),
+        ('names: ["t\\ud800"]', "class 0: no file can hold 't\\ud800'"),
+        ('names: ["t\\0"]', "class 0: no file can hold 't\\x00'"),
         ("names: [a, b, a]", "two classes are 'a'"),
         ("names: [a, b]\nnc: 3", "nc is 3, but there are 2 names"),
         ("names: [a]\npath: [b]", "path is ['b']"),
@@ -473,3 +475,16 @@ def test_the_fingerprint_does_not_change_with_what_is_not_read(made: Path) -> No
     (made / "labels" / "train.cache").write_text("of another program")
     (made / "labels" / "train" / "one.json").write_text("of another program")
     assert opened(made).fingerprint == before
+
+
+def test_a_file_whose_name_is_no_text_is_refused(made: Path) -> None:
+    image = next((made / "images" / "train").iterdir())
+    odd = Path(os.fsdecode(os.fsencode(image.parent) + b"/\xff.jpg"))
+    try:
+        image.rename(odd)
+    except OSError:
+        pytest.skip("this file system takes only text")
+    with pytest.raises(InputError) as raised:
+        _ = YOLOFolder(made, "made").train
+    assert raised.value.line.endswith("its name is not UTF-8, so no file can hold it")
+    assert str(odd.parent) in raised.value.line

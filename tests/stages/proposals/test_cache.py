@@ -100,6 +100,41 @@ def test_a_flipped_bit_is_not_read_as_a_box(tmp_path: Path) -> None:
         proposals.of(RECORDS[2])
 
 
+def test_a_flipped_bit_anywhere_is_damage_or_nothing(tmp_path: Path) -> None:
+    """Nor as other images' boxes, an image's other name or size: there are no others' checksums."""
+    records = [record(f"image-{n:03d}") for n in range(200)]
+    boxes = [boxes_of(n % 7, n) for n in range(200)]
+    path = written(tmp_path, records, boxes)
+    whole, rng = path.read_bytes(), np.random.default_rng(5)
+    damaged = 0
+    for place in rng.choice(len(whole), 200, replace=False).tolist():
+        content = bytearray(whole)
+        content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        try:
+            proposals = Proposals(path)
+            assert all(
+                np.array_equal(proposals.of(of_image), there)
+                for of_image, there in zip(records, boxes, strict=True)
+            )
+        except DamagedError:
+            damaged += 1
+    assert damaged > 100  # of the rest nothing depends
+
+
+def test_files_of_before_whose_names_have_no_checksums_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "proposals.h5"
+    with h5py.File(path, "w") as file:
+        file["boxes"] = np.concatenate(BOXES)
+        file["offsets"] = np.cumsum([0, *map(len, BOXES)])
+        file["sizes"] = np.array([(made.width, made.height) for made in RECORDS])
+        names = [str(made.image_id) for made in RECORDS]
+        file.create_dataset("image_ids", data=names, dtype=h5py.string_dtype())
+    proposals = Proposals(path)
+    for made, boxes in zip(RECORDS, BOXES, strict=True):
+        assert np.array_equal(proposals.of(made), boxes)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no HDF5", b"\x89HDF\r\n\x1a\n"])
 def test_no_file_of_proposals(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "proposals.h5"
