@@ -10,13 +10,15 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.faults import program
 from tests.faults.__main__ import whole
 from tests.faults.outcome import differences, outcome
 from tests.faults.paper import FAST, MODULES, folder_of
-from tests.faults.trials import TRIALS, Trial, flips, kills, stops
+from tests.faults.trials import TRIALS, Trial, flips, in_turns, kills, stops
 
 Make = Callable[[int], Trial]
 
@@ -41,6 +43,29 @@ def test_killed_and_interrupted_it_ends_as_one_that_was_not(trial: Make) -> None
 def test_a_damaged_file_is_made_again(trial: Make) -> None:
     tally = flips(trial(1))
     assert (tally.struck, tally.lost) == (1, [])
+
+
+def test_every_folder_has_its_turn_before_one_has_two(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abcde"]
+    for folder in folders:
+        folder.mkdir()
+        for name in "xyz":
+            (folder / name).touch()
+    firsts = set()
+    for seed in range(20):
+        trial = Trial(FAST, tmp_path, 1.0, tmp_path, 10, random.Random(seed))
+        struck = [path.parent for path in in_turns(list(folders), trial)]
+        assert {*struck[:5]} == {*struck[5:]} == {*folders}
+        firsts.add(struck[0])
+    assert len(firsts) > 2  # not always those that come first by name
+
+
+def test_stages_have_several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts, other = SimpleNamespace(SHARD=16), SimpleNamespace(SHARD=16)
+    loaded = {"stages.detect": cuts, "stages.errors": SimpleNamespace(), "elsewhere": other}
+    monkeypatch.setattr(program, "sys", SimpleNamespace(modules=loaded))
+    assert program.small_shards() == ["stages.detect"]
+    assert (cuts.SHARD, other.SHARD) == (2, 16)
 
 
 class TestOutcome:

@@ -9,7 +9,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -142,8 +142,11 @@ def _workers_of(program: Program) -> list[psutil.Process]:
 
 
 def flips(trial: Trial) -> Tally:
-    """A bit of a finished run's files flipped, in every artifact and in what is left for people."""
-    return _spoilt(trial, _flip)
+    """A bit flipped: in every artifact of a finished run, in what is left for people, and, a quarter of
+    them, in what a killed run leaves of a stage."""
+    unfinished = trial.count // 4
+    tally = _spoilt(replace(trial, count=trial.count - unfinished), _flip)
+    return _flip_unfinished(replace(trial, count=unfinished), tally)
 
 
 def unreadable(trial: Trial) -> Tally:
@@ -154,9 +157,7 @@ def unreadable(trial: Trial) -> Tally:
 def _spoilt(trial: Trial, spoil: Callable[[Path, random.Random], None]) -> Tally:
     tally = Tally()
     runs = trial.copied()
-    here = folder_of(trial.paper, runs)
-    made = [folder for folder in (runs / "store").iterdir() if (folder / "manifest.json").exists()]
-    for path in _one_of_each([*sorted(made), here], trial):
+    for path in in_turns([*_artifacts(runs), folder_of(trial.paper, runs)], trial):
         spoil(path, trial.rng)
         tally.struck += 1
         name = str(path.relative_to(runs))
@@ -167,8 +168,57 @@ def _spoilt(trial: Trial, spoil: Callable[[Path, random.Random], None]) -> Tally
     return tally
 
 
-def _one_of_each(folders: list[Path], trial: Trial) -> Iterator[Path]:
-    """Files in turns: one of the first folder, one of the next, until there are enough."""
+def _artifacts(runs: Path) -> list[Path]:
+    return sorted(path.parent for path in (runs / "store").glob("*/manifest.json"))
+
+
+def _flip_unfinished(trial: Trial, tally: Tally) -> Tally:
+    """A stage after another is made again, killed once it has written, and a bit of what it wrote flipped."""
+    runs, struck = trial.copied(), 0
+    made = _artifacts(runs)
+    trial.rng.shuffle(made)
+    for turn in range(4 * trial.count):  # some stages leave nothing before they are done
+        if struck == trial.count:
+            break
+        path = _killed_amidst(trial, made[turn % len(made)])
+        if path is None:
+            continue
+        _flip(path, trial.rng)
+        struck += 1
+        tally.struck += 1
+        name = str(path.relative_to(runs))
+        before = len(tally.lost)
+        trial.check(name, trial.start().end(), tally)
+        if len(tally.lost) > before:
+            trial.copied()
+    return tally
+
+
+def _killed_amidst(trial: Trial, artifact: Path) -> Path | None:
+    """A file of what `kill -9` leaves of the artifact's making; None if it leaves none."""
+    aside = artifact.parent / "unfinished" / artifact.name
+
+    def left() -> list[Path]:
+        written = aside.rglob("[!.]*")  # what begins with a dot is not yet whole
+        return sorted(path for path in written if path.is_file() and path.stat().st_size)
+
+    shutil.rmtree(artifact)
+    program = trial.start()
+    try:
+        while not program.wait(0.005) and not left():
+            pass
+        program.wait(trial.rng.uniform(0.0, 0.02) * trial.took)
+    except FileNotFoundError:
+        pass  # it was done, and renamed, as we looked
+    if program.process.poll() is None:
+        program.send(signal.SIGKILL)
+        program.process.wait()
+    return trial.rng.choice(found) if (found := left()) else None
+
+
+def in_turns(folders: list[Path], trial: Trial) -> Iterator[Path]:
+    """Files in turns: one of a folder, one of another, until there are enough."""
+    trial.rng.shuffle(folders)
     left = {folder: sorted(p for p in folder.rglob("*") if p.is_file()) for folder in folders}
     for paths in left.values():
         trial.rng.shuffle(paths)
