@@ -10,7 +10,7 @@ from stages.evaluation.evaluate import evaluate
 from stages.store import Artifact, Job, stage
 
 
-@stage(version=3)
+@stage(version=4)
 def evaluate_detections(job: Job, data: Dataset, detections: Artifact) -> None:
     """Evaluate each kind of detections on the test split. Writes `<kind>.json` for each."""
     for path in sorted(detections.path.glob("*.json")):
