@@ -135,6 +135,7 @@ def test_what_a_run_leaves(runs: Path) -> None:
     folder = runs / RUN
     assert {path.name for path in folder.iterdir()} == {
         "metrics.json",
+        "configuration.json",
         "summary.txt",
         "detections.json",
         "unregressed.json",
