@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import mean, median, quantiles
@@ -17,7 +18,9 @@ from benchmarks.detectors import Run
 from benchmarks.rivals.detector import Detector
 from stages.data.decode import decode
 from stages.device import autocast
+from stages.errors import InputError
 from stages.meter import Meter
+from stages.processes import apart
 from stages.stopwatch import OFF, Stopwatch
 
 # The papers that go image by image; the others' networks take several as one batch.
@@ -28,10 +31,11 @@ GAIN = 1.02  # below which a larger batch is no faster
 
 
 def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dict[str, Any]:
-    """Detect in each image by itself, from its file to boxes in this process's memory.
+    """Detect in each image by itself, from its file to boxes in memory, in a process of its own.
 
     The first image is detected in once before, uncounted. On a GPU the parts are timed in a
-    detection of their own, since each waits for the one before.
+    detection of their own, since each waits for the one before. One process for all detectors
+    would give each what those before it left in memory.
 
     Args:
         paths: image files.
@@ -40,10 +44,27 @@ def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dic
     Returns:
         medians over the images, in seconds: `seconds` in all with quartiles,
         `seconds_without_proposals`; `part: <name>`, `seconds` times the part's mean share of an
-        image (medians of each may sum to more); `peak_memory_mib` of the process, the harness
-        included, and `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for a detector that
-        takes one at a time).
+        image (medians of each may sum to more); `peak_memory_mib` of the process, with Python and
+        its libraries, and `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for a
+        detector that takes one at a time).
+
+    Raises:
+        InputError: the model is unreadable, or memory ends.
+        BrokenProcessPool: the process died, for want of memory maybe, or of an error that it printed.
     """
+    return apart(partial(_time_here, run, paths, device, scratch))
+
+
+def _time_here(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dict[str, Any]:
+    try:
+        return _times(run, paths, device, scratch)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_of_memory(error):
+            raise
+        raise InputError(f"{run.folder}: memory ends: {error}") from None
+
+
+def _times(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dict[str, Any]:
     times: list[float] = []
     proposals: list[float] = []
     shares: list[dict[str, float]] = []

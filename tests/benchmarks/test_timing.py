@@ -11,7 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.timing import rates_by_batch
+from benchmarks.detectors import Run
+from benchmarks.timing import rates_by_batch, time_run
+from stages.errors import InputError
+from stages.stopwatch import OFF
 
 
 @pytest.fixture
@@ -75,3 +78,40 @@ def test_any_other_error_is_an_error(photos: list[Path]) -> None:
     call: Callable[[list[Tensor]], None] = broken
     with pytest.raises(ValueError, match="broken"):
         rates_by_batch(call, photos, "cpu")
+
+
+class Hoarder:
+    """A detector that finds nothing and keeps so many MiB."""
+
+    watch = OFF
+
+    def __init__(self, mib: int) -> None:
+        self.kept = np.ones(mib * 2**20, np.uint8)
+
+    def __call__(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        return [{"boxes": torch.zeros(0, 4)} for _ in images]
+
+
+class HoarderRun(Run):
+    def detector(self, device: str) -> Hoarder:
+        if self.metrics["mib"] < 0:
+            raise MemoryError("no more")
+        return Hoarder(self.metrics["mib"])
+
+
+def test_a_detectors_memory_is_its_own(photos: list[Path], tmp_path: Path) -> None:
+    kept = np.ones(500 * 2**20, np.uint8)  # here, in the process that asks
+    much, none = (
+        time_run(HoarderRun(tmp_path, {"paper": "rcnn", "mib": mib}), photos, "cpu", tmp_path / "m")
+        for mib in (600, 0)
+    )
+    assert 500 < much["peak_memory_mib"] - none["peak_memory_mib"] < 700
+    # PyTorch alone is some 300 MiB: what is kept here would show.
+    assert none["peak_memory_mib"] < 300 + len(kept) / 2**20
+    assert none["images_timed"] == 3 and none["best_batch"] == 1
+
+
+def test_memory_that_ends_is_one_line(photos: list[Path], tmp_path: Path) -> None:
+    run = HoarderRun(tmp_path / "rcnn", {"paper": "rcnn", "mib": -1})
+    with pytest.raises(InputError, match="rcnn: memory ends: no more"):
+        time_run(run, photos, "cpu", tmp_path / "m")
