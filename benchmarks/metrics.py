@@ -68,6 +68,8 @@ class _Proposals:
 @dataclass(frozen=True)
 class _Stage:
     device: str
+    stage: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ def row_of(run: Run, timed: Mapping[str, Any], here: Mapping[str, Any]) -> dict[
     Returns:
         with mAP and AP in percent (`map` is VOC07's of boxes, `coco_ap` COCO's, `mask_..` of masks,
         nan where not measured), `.._low` and `.._high` their 95 % intervals; what `timed` has;
-        training's seconds and MiB of disk, and the device that it ran on.
+        training's seconds and MiB of disk, and the device that it ran on; `search_seconds`, of
+        selective search in all images, training's and test's (0: none is needed; nan: not known,
+        the proposals were given as a file).
     """
     metrics, result = run.metrics, run.metrics["result"]
     trained_on = sorted({stage["device"] for stage in metrics.get("stages", ())})
@@ -43,11 +45,19 @@ def row_of(run: Run, timed: Mapping[str, Any], here: Mapping[str, Any]) -> dict[
         **timed,
         "train_seconds": metrics.get("train_seconds", nan),
         "train_disk_mib": metrics.get("train_disk_mib", nan),
+        "search_seconds": _search_seconds(metrics.get("stages", ())),
         "train_device": "; ".join(trained_on),
         "device": here["device"],
         "torch": here["versions"]["torch"],
         "commit": here["commit"],
     }
+
+
+def _search_seconds(stages: Sequence[Mapping[str, Any]]) -> float:
+    if any(stage.get("stage") == "import_proposals" for stage in stages):
+        return nan
+    searches = [stage for stage in stages if stage.get("stage") == "search_selectively"]
+    return sum(search.get("seconds", nan) for search in searches)
 
 
 def _accuracy(result: Mapping[str, Any], prefix: str) -> dict[str, float]:

@@ -96,6 +96,19 @@ def test_every_detector_that_is_found_can_be_reported() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("stage", "seconds"),
+    [("search_selectively", 7.5), ("import_proposals", float("nan")), ("propose_by_rpn", 0.0)],
+)
+def test_seconds_of_selective_search(stage: str, seconds: float) -> None:
+    result = {"voc07_map": None, "voc07_interval": [None, None], "images": 0}
+    about = {"data": "x", "data_fingerprint": "y", "preset": "small", "backbone": "tiny"}
+    stages = [{"stage": stage, "seconds": 7.5, "device": "here"}]
+    run = Run(Path("folder/fast"), {**about, "paper": "fast", "result": result, "stages": stages})
+    found = row_of(run, {}, HERE)["search_seconds"]
+    assert found == pytest.approx(seconds, nan_ok=True)
+
+
 def test_what_was_not_measured_is_nan() -> None:
     result = {"voc07_map": None, "voc07_interval": [None, None], "images": 0}
     about = {"data": "x", "data_fingerprint": "y", "preset": "small", "backbone": "tiny"}
