@@ -73,8 +73,27 @@ class _Stage:
 
 
 @dataclass(frozen=True)
+class _Pyramid:
+    scales: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Scale:
+    test: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _SVD:
+    fc6: int | None = None
+    fc7: int | None = None
+
+
+@dataclass(frozen=True)
 class _Config:
     data: DataConfig
+    pyramid: _Pyramid = _Pyramid()
+    scale: _Scale = _Scale()
+    svd: _SVD = _SVD()
 
 
 @dataclass(frozen=True)
