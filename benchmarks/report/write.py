@@ -172,6 +172,6 @@ def _published(numbers: pd.DataFrame, picture: Path) -> Section:
     )
     says = (
         "Accuracy against speed as the papers have them: other machines, other training data. "
-        "Filled: photograph to boxes; hollow: without the proposals' time."
+        "Filled: photograph to boxes; hollow: without the proposals' time; dashed: no speed was published."
     )
     return Section("As published", (), [("What the papers say.", shown)], [Picture(picture, says)])
