@@ -12,10 +12,11 @@ from benchmarks.report.figures.canvas import drawing, legend_below, seconds_axis
 from benchmarks.report.look import LOOKS, TITLES, Look
 from benchmarks.rivals.detector import RETINANET, SSD
 
+# Of papers that no run is of; in none of `LOOKS`' colours.
 OTHERS = {
     "DPM": Look("#777777", "d"),
-    "YOLOv1": Look("#CC79A7", "P"),
-    "YOLOv2": Look("#000000", "X"),
+    "YOLOv1": Look("#AA4499", "<"),
+    "YOLOv2": Look("#CC6677", ">"),
     "SSD": LOOKS[SSD],
     "RetinaNet": LOOKS[RETINANET],
 }

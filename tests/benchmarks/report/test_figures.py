@@ -10,6 +10,7 @@ from benchmarks.published import published
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.figures import mistakes, parts, precision_recall, published_speed, recall
 from benchmarks.report.figures.canvas import spelled
+from benchmarks.report.look import LOOKS
 from stages.evaluation.voc_ap import FALSE, IGNORED, TRUE, ClassMatches
 from tests.benchmarks.report.conftest import RECALL
 
@@ -89,6 +90,15 @@ def test_numbers_without_a_device_or_a_speed_have_their_panel() -> None:
     for device, papers in (("Titan X", {"SSD"}), ("K40", set())):
         rows = panels[f"VOC07 test, {device}, as published"]
         assert set(rows[rows.seconds.isna()].paper) == papers
+
+
+def test_no_two_detectors_look_alike() -> None:
+    others = {look for name, look in published_speed.OTHERS.items() if look not in LOOKS.values()}
+    assert set(published_speed.OTHERS) - {"SSD", "RetinaNet"} == {"DPM", "YOLOv1", "YOLOv2"}
+    assert len(others) == 3
+    every = [*LOOKS.values(), *others]
+    assert len({look.colour for look in every}) == len(every)
+    assert len({(look.colour, look.marker) for look in every}) == len(every)
 
 
 def test_durations_in_words() -> None:
