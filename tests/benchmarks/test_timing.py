@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,19 +41,34 @@ class Fake:
         self.sizes.append(len(images))
         self.now += self.start + self.each * len(images)
 
-    def rates(self, paths: list[Path]) -> dict[int, float]:
-        return rates_by_batch(self, paths, "cpu", clock=lambda: self.now)
+    def rates(self, paths: list[Path], device: str = "cpu") -> dict[int, float]:
+        return rates_by_batch(self, paths, device, clock=lambda: self.now)
 
 
 @pytest.fixture(autouse=True)
-def _room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.timing._has_room", lambda device: True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes of the machine's that are free, whatever this machine has."""
+    free = {"available": 2**50}
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(**free))
+    return free
 
 
-def test_every_size_sees_eight_images_and_one_batch_before(photos: list[Path]) -> None:
+def test_every_size_sees_eight_images_or_more_and_one_batch_before(photos: list[Path]) -> None:
     fake = Fake(0.2, 0.1)
-    assert fake.rates(photos) == pytest.approx({1: 1 / 0.3, 2: 2 / 0.4, 4: 4 / 0.6, 8: 8 / 1.0})
-    assert fake.sizes == [1] * 9 + [2] * 5 + [4] * 3 + [8] * 2
+    rates = {size: size / (0.2 + 0.1 * size) for size in (1, 2, 4, 8, 16, 32, 64)}
+    assert fake.rates(photos) == pytest.approx(rates)
+    assert fake.sizes == [1] * 9 + [2] * 5 + [4] * 3 + [8] * 2 + [16] * 2 + [32] * 2 + [64] * 2
+
+
+def test_a_gpu_is_tried_until_its_memory_ends(photos: list[Path]) -> None:
+    assert max(Fake(2.0, 0.1, most=200).rates(photos, "cuda")) == 128
+
+
+def test_a_cpu_is_not_tried_with_more_than_is_free(
+    photos: list[Path], memory: dict[str, int]
+) -> None:
+    memory["available"] = 2**20
+    assert set(Fake(0.2, 0.1).rates(photos)) == {1}
 
 
 def test_it_ends_where_more_at_once_is_no_faster(photos: list[Path]) -> None:
@@ -60,7 +76,7 @@ def test_it_ends_where_more_at_once_is_no_faster(photos: list[Path]) -> None:
 
 
 def test_it_ends_where_memory_does(photos: list[Path]) -> None:
-    assert set(Fake(0.2, 0.1, most=2).rates(photos)) == {1, 2}
+    assert set(Fake(0.2, 0.1, most=2).rates(photos, "cuda")) == {1, 2}
     with pytest.raises(torch.OutOfMemoryError):
         Fake(0.2, 0.1, most=0).rates(photos)
 
