@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,10 @@ def bench(arguments: Sequence[str]) -> None:
         print(f"-- timing {run.folder}", file=sys.stderr, flush=True)
         try:
             rows.append(row_of(run, _time(run, store, device, options.images, report), here))
-        except InputError as error:  # its data set is gone, say: the others are timed all the same
-            print(f"-- left out: {error.line}", file=sys.stderr, flush=True)
+        except (InputError, BrokenProcessPool) as error:
+            # Its data set is gone, say, or memory ended: the others are timed all the same.
+            said = error.line if isinstance(error, InputError) else f"{run.folder}: {error}"
+            print(f"-- left out: {said}", file=sys.stderr, flush=True)
             continue
         runs.append(run)
     if not runs:

@@ -68,11 +68,32 @@ class _Proposals:
 @dataclass(frozen=True)
 class _Stage:
     device: str
+    stage: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Pyramid:
+    scales: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Scale:
+    test: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _SVD:
+    fc6: int | None = None
+    fc7: int | None = None
 
 
 @dataclass(frozen=True)
 class _Config:
     data: DataConfig
+    pyramid: _Pyramid = _Pyramid()
+    scale: _Scale = _Scale()
+    svd: _SVD = _SVD()
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,11 @@ def plot_speed_against_map(
     lines = -(-max(len(panels), 1) // columns)
     most = max([len(rows) for _, rows, _ in panels], default=0)
     with drawing(path, 5.6 * columns, (4.1 + 0.22 * most) * lines) as figure:
-        grid = figure.subplots(lines, columns, squeeze=False).flat
+        grid = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axes, (title, rows, name) in zip(grid, panels, strict=False):
             _panel(axes, rows, name)
             axes.set_title(title)
-        for axes in list(grid)[len(panels) :]:
+        for axes in grid[len(panels) :]:
             axes.set_axis_off()
 
 

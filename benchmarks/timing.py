@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import cycle, islice
+from functools import partial
+from itertools import count, cycle, islice
 from pathlib import Path
 from statistics import mean, median, quantiles
 from typing import Any
@@ -17,21 +18,25 @@ from benchmarks.detectors import Run
 from benchmarks.rivals.detector import Detector
 from stages.data.decode import decode
 from stages.device import autocast
+from stages.errors import InputError
 from stages.meter import Meter
+from stages.processes import apart
 from stages.stopwatch import OFF, Stopwatch
 
 # The papers that go image by image; the others' networks take several as one batch.
 ONE_BY_ONE = ("rcnn", "spp", "fast")
-BATCHES = (1, 2, 4, 8)
+IMAGES = 8  # that every size sees, at least
+MOST_ON_CPU = 64  # images at once, where memory does not say that it ends
 ENOUGH = 5.0  # seconds to time a size for
 GAIN = 1.02  # below which a larger batch is no faster
 
 
 def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dict[str, Any]:
-    """Detect in each image by itself, from its file to boxes in this process's memory.
+    """Detect in each image by itself, from its file to boxes in memory, in a process of its own.
 
     The first image is detected in once before, uncounted. On a GPU the parts are timed in a
-    detection of their own, since each waits for the one before.
+    detection of their own, since each waits for the one before. One process for all detectors
+    would give each what those before it left in memory.
 
     Args:
         paths: image files.
@@ -40,10 +45,27 @@ def time_run(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dic
     Returns:
         medians over the images, in seconds: `seconds` in all with quartiles,
         `seconds_without_proposals`; `part: <name>`, `seconds` times the part's mean share of an
-        image (medians of each may sum to more); `peak_memory_mib` of the process, the harness
-        included, and `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for
-        a detector that takes one at a time).
+        image (medians of each may sum to more); `peak_memory_mib` of the process, with Python and
+        its libraries, and `peak_cuda_mib`; `images_per_second` at `best_batch` images at once (1 for a
+        detector that takes one at a time).
+
+    Raises:
+        InputError: the model is unreadable, or memory ends.
+        BrokenProcessPool: the process died, for want of memory maybe, or of an error that it printed.
     """
+    return apart(partial(_time_here, run, paths, device, scratch))
+
+
+def _time_here(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dict[str, Any]:
+    try:
+        return _times(run, paths, device, scratch)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_of_memory(error):
+            raise
+        raise InputError(f"{run.folder}: memory ends: {error}") from None
+
+
+def _times(run: Run, paths: Sequence[Path], device: str, scratch: Path) -> dict[str, Any]:
     times: list[float] = []
     proposals: list[float] = []
     shares: list[dict[str, float]] = []
@@ -94,9 +116,9 @@ def rates_by_batch(
 ) -> dict[int, float]:
     """Images a second, their decoding included, with so many at once.
 
-    Every size sees the same eight images (fewer are repeated), after one batch uncounted; a slow
-    detector only as many of them as start within `ENOUGH` seconds. Sizes grow until memory ends or
-    images a second no longer do.
+    Every size sees the same eight images, a larger one them again and again (fewer are repeated
+    too), after one batch uncounted; a slow detector only as many of them as start within `ENOUGH`
+    seconds. Sizes double until memory ends or images a second no longer grow; on a CPU to 64.
 
     Args:
         detect: images [3, H, W] uint8 to detections, in memory when it returns.
@@ -105,12 +127,12 @@ def rates_by_batch(
     Returns:
         by batch size, those that were tried; the last may be the one that was no faster.
     """
-    images = list(islice(cycle(paths), BATCHES[-1]))
     rates: dict[int, float] = {}
-    for size in BATCHES:
-        batches = [images[i : i + size] for i in range(0, len(images), size)]
-        if rates and not _has_room(device):
+    for size in (2**n for n in count()):
+        if rates and not _has_room(device, size):
             break
+        images = list(islice(cycle(paths), max(size, IMAGES)))
+        batches = [images[i : i + size] for i in range(0, len(images), size)]
         try:
             detect(_decoded(batches[0]))
             started, seen = clock(), 0
@@ -164,9 +186,15 @@ def _together(detector: Any, device: str) -> Callable[[list[Tensor]], Any]:
     return detect
 
 
-def _has_room(device: str) -> bool:
-    """Whether twice the images fit: a CPU's system does not refuse memory, it ends the process."""
-    return device != "cpu" or psutil.virtual_memory().available > psutil.Process().memory_info().rss
+def _has_room(device: str, size: int) -> bool:
+    """Whether so many images may be tried: a CPU's system does not refuse memory, it ends the process.
+
+    Twice as many as before take no more than is taken now.
+    """
+    if device != "cpu":
+        return True
+    free, taken = psutil.virtual_memory().available, psutil.Process().memory_info().rss
+    return size <= MOST_ON_CPU and free > taken
 
 
 def _is_of_memory(error: Exception) -> bool:

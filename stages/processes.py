@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
+from stages.errors import InputError
 from stages.interrupts import ctrl_c_waits, leave_ctrl_c_to_parent
 from stages.memory import keep_freed_memory
 
@@ -56,6 +58,36 @@ def spread(
             raise
 
 
+def apart(work: Callable[[], T]) -> T:
+    """What `work` returns in a process of its own, whose memory is no other work's.
+
+    Args:
+        work: a function of a module's own, or a `partial` of one.
+
+    Raises:
+        InputError: `work` did.
+        BrokenProcessPool: the process was killed, or ended by another error, which it printed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    ours, its = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_send, args=(its, work))
+    try:
+        with ctrl_c_waits():
+            process.start()
+        its.close()  # the process has the last one, so the pipe ends with it
+        found: T | InputError = ours.recv()
+    except EOFError:
+        process.join()
+        raise BrokenProcessPool(f"its process ended with {process.exitcode}") from None
+    finally:
+        if process.is_alive():
+            process.terminate()
+            process.join()
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
 def lost_a_worker(error: BaseException) -> bool:
     """Whether it is what is seen of a worker process that died, ours or PyTorch's DataLoader's."""
     return isinstance(error, BrokenProcessPool) or (
@@ -65,6 +97,15 @@ def lost_a_worker(error: BaseException) -> bool:
 
 def _work_through(work: Callable[[S], T], chunk: Sequence[S]) -> list[T]:
     return [work(item) for item in chunk]
+
+
+def _send(to: Connection, work: Callable[[], T]) -> None:
+    _prepare()
+    try:
+        found: T | InputError = work()
+    except InputError as error:
+        found = InputError(error.line)  # those that are more than a line cannot be sent
+    to.send(found)
 
 
 def _prepare() -> None:

@@ -85,11 +85,28 @@ def sentences(comparison: Comparison, advice: Advice) -> list[str]:
         )
     if len(advice.front) > 2:
         said.append(f"Worth a look, from the fastest to the most accurate: {_list(advice.front)}.")
-    trained = [row for row in rows.values() if row["train_seconds"] > 0]
-    if len(trained) > 1:
-        quickest = min(trained, key=lambda row: row["train_seconds"])
+    said += quickest_trained(comparison)
+    return said
+
+
+def quickest_trained(comparison: Comparison) -> list[str]:
+    """A sentence for each device that trained several; trainings of two devices are not compared.
+
+    A training that needs proposals needs them in its images, so their share of the search counts.
+    """
+    data, table = comparison.data, comparison.table
+    share = len(data.train) / (len(data.train) + len(data.test))
+    table = table.assign(needed=table.train_seconds + share * table.search_seconds)
+    said = []
+    for device, rows in table[table.train_seconds > 0].groupby("train_device", sort=True):
+        known = rows[rows.needed.notna()]
+        if len(known) < 2:
+            continue
+        quickest = known.loc[known.needed.idxmin()]
+        among = "" if len(known) == len(rows) else ", of those whose proposals' time is known"
         said.append(
-            f"Trained in the least time: {quickest['label']}, {spelled(quickest['train_seconds'])}."
+            f"Trained in the least time on {device}, the training images' proposals "
+            f"included{among}: {quickest.label}, {spelled(quickest.needed)}."
         )
     return said
 

@@ -12,7 +12,6 @@ from benchmarks.detectors import Run
 from benchmarks.papers import TABLE_4, Paper
 
 PART = "part: "
-SYSTEMS = {"spp": "SPPnet, 5 scales", "fast": "Fast R-CNN"}  # in Fast R-CNN's table 4
 
 
 def row_of(run: Run, timed: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,7 +23,9 @@ def row_of(run: Run, timed: Mapping[str, Any], here: Mapping[str, Any]) -> dict[
     Returns:
         with mAP and AP in percent (`map` is VOC07's of boxes, `coco_ap` COCO's, `mask_..` of masks,
         nan where not measured), `.._low` and `.._high` their 95 % intervals; what `timed` has;
-        training's seconds and MiB of disk, and the device that it ran on.
+        training's seconds and MiB of disk, and the device that it ran on; `search_seconds`, of
+        selective search in all images, training's and test's (0: none is needed; nan: not known,
+        the proposals were given as a file); `system`, the run's in Fast R-CNN's table 4 ("": none).
     """
     metrics, result = run.metrics, run.metrics["result"]
     trained_on = sorted({stage["device"] for stage in metrics.get("stages", ())})
@@ -37,17 +38,40 @@ def row_of(run: Run, timed: Mapping[str, Any], here: Mapping[str, Any]) -> dict[
         "preset": metrics["preset"],
         "tag": metrics.get("tag", ""),
         "backbone": metrics["backbone"],
+        "system": _system(metrics["paper"], metrics["config"]),
         **_accuracy(result, ""),
         **_accuracy(result.get("masks", {}), "mask_"),
         "test_images": result["images"],
         **timed,
         "train_seconds": metrics.get("train_seconds", nan),
         "train_disk_mib": metrics.get("train_disk_mib", nan),
+        "search_seconds": _search_seconds(metrics.get("stages", ())),
         "train_device": "; ".join(trained_on),
         "device": here["device"],
         "torch": here["versions"]["torch"],
         "commit": here["commit"],
     }
+
+
+def _system(paper: str, config: Mapping[str, Any]) -> str:
+    """The row of Fast R-CNN's table 4 that is of the same number of scales, and of SVD or none."""
+    if paper == "spp" and len(config.get("pyramid", {}).get("scales", ())) == 5:
+        return "SPPnet, 5 scales"
+    if paper == "fast" and len(config.get("scale", {}).get("test", ())) == 1:
+        svd = config.get("svd", {})
+        kept = [svd.get(layer) for layer in ("fc6", "fc7")]
+        if kept == [None, None]:
+            return "Fast R-CNN"
+        if None not in kept:
+            return "Fast R-CNN + SVD"
+    return ""
+
+
+def _search_seconds(stages: Sequence[Mapping[str, Any]]) -> float:
+    if any(stage.get("stage") == "import_proposals" for stage in stages):
+        return nan
+    searches = [stage for stage in stages if stage.get("stage") == "search_selectively"]
+    return sum(search.get("seconds", nan) for search in searches)
 
 
 def _accuracy(result: Mapping[str, Any], prefix: str) -> dict[str, float]:
@@ -81,13 +105,13 @@ def with_gains(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         the rows with `test_gain` and `train_gain` (nan: no such R-CNN, or nothing was trained),
-        `paper_test_gain` and `paper_train_gain` (nan: the papers give none), for AlexNet where
-        that is the backbone, for VGG16 otherwise.
+        `paper_test_gain` and `paper_train_gain` (nan: table 4 has no such system), for AlexNet
+        where that is the backbone, for VGG16 otherwise.
     """
     rows = [
         {
             **_gain(row, [r for r in table.to_dict("records") if r["paper"] == "rcnn"]),
-            **_published_gain(row["paper"], row["backbone"]),
+            **_published_gain(row["system"], row["backbone"]),
         }
         for row in table.to_dict("records")
     ]
@@ -108,9 +132,9 @@ def _gain(row: Mapping[Any, Any], rcnns: Sequence[Mapping[Any, Any]]) -> dict[st
     }
 
 
-def _published_gain(paper: str, backbone: str) -> dict[str, float]:
+def _published_gain(system: str, backbone: str) -> dict[str, float]:
     network = backbone if backbone == "alexnet" else "vgg16"
-    printed: Paper | None = TABLE_4.get((network, SYSTEMS.get(paper, "")))
+    printed: Paper | None = TABLE_4.get((network, system))
     test = nan if printed is None else printed.test_gain
     train = nan if printed is None or printed.train_gain is None else printed.train_gain
     return {"paper_test_gain": test, "paper_train_gain": train}

@@ -79,7 +79,8 @@ def _section(comparison: Comparison, folder: Path) -> Section:
         "speed_map": "Accuracy against seconds an image. Filled: photograph to boxes; hollow: "
         "without the proposals' time; bar: 95 % interval.",
         "times": "Training and test time, and how many times faster than R-CNN with the same "
-        "network; in brackets what Fast R-CNN's table 4 says.",
+        "network; in brackets what Fast R-CNN's table 4 says of the same system on a K40 with VGG16, "
+        "or with AlexNet where ours is on AlexNet.",
         "parts": "Where a detection's time goes.",
         "disk": "What training leaves on the disk.",
     }
@@ -171,6 +172,6 @@ def _published(numbers: pd.DataFrame, picture: Path) -> Section:
     )
     says = (
         "Accuracy against speed as the papers have them: other machines, other training data. "
-        "Filled: photograph to boxes; hollow: without the proposals' time."
+        "Filled: photograph to boxes; hollow: without the proposals' time; dashed: no speed was published."
     )
     return Section("As published", (), [("What the papers say.", shown)], [Picture(picture, says)])

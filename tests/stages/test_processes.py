@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,8 +16,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from stages.processes import lost_a_worker, spread
-from tests.stages.workers import die, interrupt, square
+from stages.errors import InputError
+from stages.processes import apart, lost_a_worker, spread
+from tests.stages.workers import damaged, die, interrupt, mistaken, square
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +38,27 @@ def test_nothing_and_one_need_no_process() -> None:
 
 def test_ctrl_c_is_the_parents() -> None:
     assert list(spread(interrupt, range(4), 2)) == [0, 1, 2, 3]
+
+
+def test_apart_is_in_another_process() -> None:
+    value, process = apart(partial(square, 3))
+    assert value == 9 and process != os.getpid()
+    assert apart(partial(interrupt, 1)) == 1
+
+
+def test_what_the_user_can_mend_comes_back_as_a_line() -> None:
+    with pytest.raises(InputError) as caught:
+        apart(damaged)
+    assert caught.value.line == "cache.h5: cut short"
+
+
+def test_a_process_apart_that_dies_is_noticed(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BrokenProcessPool, match="ended with -9") as caught:
+        apart(partial(die, 3))
+    assert lost_a_worker(caught.value)
+    with pytest.raises(BrokenProcessPool, match="ended with 1"):
+        apart(mistaken)
+    assert "ValueError: a mistake" in capfd.readouterr().err
 
 
 def test_a_worker_that_is_killed_is_noticed() -> None:
@@ -94,10 +117,11 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 INTERRUPTED = """
 import os, signal, sys, time
+from functools import partial
 from pathlib import Path
 from stages.interrupts import TerminatedError, listen
-from stages.processes import spread
-from tests.stages.workers import note
+from stages.processes import apart, spread
+from tests.stages.workers import note, sleep
 
 if __name__ == "__main__":
     listen()
@@ -110,16 +134,25 @@ if __name__ == "__main__":
 """
 
 
+# Its process would sleep for a minute.
+INTERRUPTED_APART = INTERRUPTED.replace(
+    """for _ in spread(note, [Path(sys.argv[1])] * 200, 2):
+            pass""",
+    "apart(partial(sleep, Path(sys.argv[1])))",
+)
+
+
 @pytest.mark.parametrize(
     ("number", "error"),
     [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "TerminatedError")],
 )
 @pytest.mark.parametrize("wait", [0.0, 0.3])
+@pytest.mark.parametrize(("text", "children"), [(INTERRUPTED, 3), (INTERRUPTED_APART, 2)])
 def test_all_of_them_interrupted_only_the_parent_says_so(
-    tmp_path: Path, number: int, error: str, wait: float
+    tmp_path: Path, text: str, children: int, number: int, error: str, wait: float
 ) -> None:
     program = tmp_path / "program.py"
-    program.write_text(INTERRUPTED)
+    program.write_text(text)
     parent = subprocess.Popen(
         [sys.executable, str(program), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -129,12 +162,12 @@ def test_all_of_them_interrupted_only_the_parent_says_so(
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it may be ignored here
     )
-    # Two workers and multiprocessing's helper.
-    while len(psutil.Process(parent.pid).children()) < 3:
+    # The workers and multiprocessing's helper.
+    while len(psutil.Process(parent.pid).children()) < children:
         assert parent.poll() is None
         time.sleep(0.005)
     time.sleep(wait)
     os.killpg(parent.pid, number)
-    out, err = parent.communicate(timeout=60)
+    out, err = parent.communicate(timeout=30)
     assert (parent.returncode, out.strip()) == (7, error), err
     assert "Traceback" not in err

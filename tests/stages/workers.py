@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from stages.errors import DamagedError
+
 
 def square(n: int) -> tuple[int, int]:
     time.sleep(0.02 if n == 0 else 0)  # the first is not the first to be done
@@ -32,3 +34,11 @@ def sleep(folder: Path) -> None:
 def note(folder: Path) -> None:
     (folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
     time.sleep(0.05)
+
+
+def damaged() -> None:
+    raise DamagedError(Path("cache.h5"), "cut short")
+
+
+def mistaken() -> None:
+    raise ValueError("a mistake")

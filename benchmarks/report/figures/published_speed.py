@@ -6,67 +6,82 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from benchmarks.report.figures.canvas import drawing, legend_below, seconds_axis
 from benchmarks.report.look import LOOKS, TITLES, Look
 from benchmarks.rivals.detector import RETINANET, SSD
 
+# Of papers that no run is of; in none of `LOOKS`' colours.
 OTHERS = {
-    "YOLOv1": Look("#CC79A7", "P"),
-    "YOLOv2": Look("#000000", "X"),
+    "DPM": Look("#777777", "d"),
+    "YOLOv1": Look("#AA4499", "<"),
+    "YOLOv2": Look("#CC6677", ">"),
     "SSD": LOOKS[SSD],
     "RetinaNet": LOOKS[RETINANET],
 }
-LEAST = 2  # points that make a panel
+COLUMNS = 2
 
 
 def panels_of(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows that may share an axis, and the panel's title: of one test set, metric and device.
 
-    Rows without seconds or device are in none, and a row that is alone is not drawn.
+    A number without a speed is in the panels where its paper has others of that test set and metric.
     """
-    drawn = table[table.seconds.notna() & (table.device != "")]
-    groups = drawn.groupby(["test", "metric", "device"], sort=False)
-    return [
-        (f"{test}, {device}, as published", rows)
-        for (test, _, device), rows in groups
-        if len(rows) >= LEAST
-    ]
+    timed = table[table.seconds.notna()].sort_values("device", key=lambda d: d == "", kind="stable")
+    untimed = table[table.seconds.isna()]
+    panels = []
+    for (test, metric, device), rows in timed.groupby(["test", "metric", "device"], sort=False):
+        beside = untimed[
+            (untimed.test == test)
+            & (untimed.metric == metric)
+            & untimed.paper.isin(rows.paper.unique())
+        ]
+        title = f"{test}, {device or 'machine not told'}, as published"
+        panels.append((title, pd.concat([rows, beside])))
+    return panels
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Filled: photograph to boxes; hollow: proposals are not counted.
+    """Filled: photograph to boxes; hollow: proposals are not counted; a line: no speed was published.
 
     Args:
         table: `published`'s.
         path: without suffix; `.png` and `.svg` are written.
     """
-    known = {title: LOOKS[paper] for paper, title in TITLES.items()} | OTHERS
     panels = panels_of(table)
-    columns = 2
-    lines = -(-len(panels) // columns)
-    with drawing(path, 6.4 * columns, 6.6 * lines) as figure:
-        grid = figure.subplots(lines, columns, squeeze=False).flat
+    # A line of panels is as high as its longest legend asks.
+    starts = range(0, len(panels), COLUMNS)
+    most = [max(len(rows) for _, rows in panels[i : i + COLUMNS]) for i in starts]
+    heights = [4.2 + 0.22 * entries for entries in most]
+    with drawing(path, 6.4 * COLUMNS, sum(heights)) as figure:
+        lines = figure.subplots(len(heights), COLUMNS, squeeze=False, height_ratios=heights)
+        grid = list(lines.flat)
         for axes, (title, rows) in zip(grid, panels, strict=False):
-            ranked = rows.sort_values("value", ascending=False).to_dict("records")
-            for number, row in enumerate(ranked, 1):
-                look, at = known[row["paper"]], (row["seconds"], row["value"])
-                axes.plot(
-                    *at,
-                    look.marker,
-                    color=look.colour,
-                    mfc=look.colour if row["proposals_timed"] == "yes" else "white",
-                    ms=10,
-                    label=f"{number}  {_name(row)}",
-                )
-                axes.annotate(f"{number}", at, (7, 4), textcoords="offset points")
-            seconds_axis(axes, rows.seconds.min() / 2, rows.seconds.max() * 2)
+            _panel(axes, rows)
             axes.set_title(title)
-            axes.set_xlabel("seconds an image (log; hollow: without proposals)")
-            axes.set_ylabel(f"{rows.metric.iloc[0]}, %")
-            legend_below(axes)
-        for axes in list(grid)[len(panels) :]:
+        for axes in grid[len(panels) :]:
             axes.set_axis_off()
+
+
+def _panel(axes: Axes, rows: pd.DataFrame) -> None:
+    known = {title: LOOKS[paper] for paper, title in TITLES.items()} | OTHERS
+    ranked = rows.sort_values("value", ascending=False).to_dict("records")
+    least, most = rows.seconds.min() / 2, rows.seconds.max() * 2
+    for number, row in enumerate(ranked, 1):
+        look, name = known[row["paper"]], f"{number}  {_name(row)}"
+        timed = row["seconds"] == row["seconds"]
+        at = (row["seconds"] if timed else least, row["value"])
+        if timed:
+            fill = look.colour if row["proposals_timed"] == "yes" else "white"
+            axes.plot(*at, look.marker, color=look.colour, mfc=fill, ms=10, label=name)
+        else:
+            axes.axhline(row["value"], color=look.colour, ls="--", label=f"{name}, no speed told")
+        axes.annotate(f"{number}", at, (7, 4), textcoords="offset points")
+    seconds_axis(axes, least, most)
+    axes.set_xlabel("seconds an image (log; hollow: without proposals)")
+    axes.set_ylabel(f"{rows.metric.iloc[0]}, %")
+    legend_below(axes)
 
 
 def _name(row: dict[Any, Any]) -> str:

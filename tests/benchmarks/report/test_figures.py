@@ -10,6 +10,7 @@ from benchmarks.published import published
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.figures import mistakes, parts, precision_recall, published_speed, recall
 from benchmarks.report.figures.canvas import spelled
+from benchmarks.report.look import LOOKS
 from stages.evaluation.voc_ap import FALSE, IGNORED, TRUE, ClassMatches
 from tests.benchmarks.report.conftest import RECALL
 
@@ -72,11 +73,32 @@ def test_mistakes_are_of_as_many_as_there_are_objects(compared: list[Comparison]
 
 
 def test_the_papers_panels_mix_nothing() -> None:
-    panels = published_speed.panels_of(published())
-    assert len(panels) >= 3
+    table = published()
+    panels = published_speed.panels_of(table)
     for _, rows in panels:
-        assert len(rows[["test", "metric", "device"]].drop_duplicates()) == 1
-        assert rows.seconds.notna().all() and len(rows) > 1
+        assert len(rows[["test", "metric"]].drop_duplicates()) == 1
+        assert len(rows[rows.seconds.notna()].device.unique()) == 1
+    # And leave no number out.
+    assert set(pd.concat([rows for _, rows in panels]).index) == set(table.index)
+
+
+def test_numbers_without_a_device_or_a_speed_have_their_panel() -> None:
+    panels = dict(published_speed.panels_of(published()))
+    dpm = panels["VOC07 test, machine not told, as published"]
+    assert set(dpm.paper) == {"DPM"} and sorted(dpm.value) == [16.0, 26.1, 33.7]
+    # SSD's later numbers, which have no speed, beside its others.
+    for device, papers in (("Titan X", {"SSD"}), ("K40", set())):
+        rows = panels[f"VOC07 test, {device}, as published"]
+        assert set(rows[rows.seconds.isna()].paper) == papers
+
+
+def test_no_two_detectors_look_alike() -> None:
+    others = {look for name, look in published_speed.OTHERS.items() if look not in LOOKS.values()}
+    assert set(published_speed.OTHERS) - {"SSD", "RetinaNet"} == {"DPM", "YOLOv1", "YOLOv2"}
+    assert len(others) == 3
+    every = [*LOOKS.values(), *others]
+    assert len({look.colour for look in every}) == len(every)
+    assert len({(look.colour, look.marker) for look in every}) == len(every)
 
 
 def test_durations_in_words() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,14 @@ def test_a_run_that_cannot_be_timed_is_left_out(
 
     def time_run(run: Run, *_: Any) -> dict[str, Any]:
         counted[run.name] += 1
+        if run.name == "faster":
+            raise BrokenProcessPool("its process ended with -9")
         raise InputError(f"{run.name}: weights.pt: missing")
 
     monkeypatch.setattr(bench, "time_run", time_run)
     with pytest.raises(InputError, match="no finished run that can be timed"):
         bench.bench(["--runs", str(made), "--device", "cpu", "--rates"])
     assert len(counted) == 4
-    assert "left out: rcnn: weights.pt: missing" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "left out: rcnn: weights.pt: missing" in said
+    assert f"left out: {made / 'other-micro-tiny' / 'faster'}: its process ended with -9" in said

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.detectors import LOADERS, Run
+from benchmarks.papers import TABLE_4
 from benchmarks.report.commands import TARGETS
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.look import LOOKS, TITLES, labels, looks
@@ -27,6 +28,7 @@ def row(paper: str, test: float, train: float, backbone: str = "vgg16", **more: 
         "seconds_without_proposals": test,
         "train_seconds": train,
         "train_device": "here",
+        "system": "",
         **more,
     }
 
@@ -36,22 +38,25 @@ def test_speed_ups_are_over_rcnn_of_the_same_network() -> None:
         [
             row("rcnn", 30.0, 100.0, tag="untuned"),
             row("rcnn", 20.0, 80.0),
-            row("fast", 0.5, 10.0),
-            row("spp", 2.0, 20.0, train_device="there"),
+            row("fast", 0.5, 10.0, system="Fast R-CNN"),
+            row("spp", 2.0, 20.0, system="SPPnet, 5 scales", train_device="there"),
             row("faster", 0.1, 0.0),
-            row("fast", 0.25, 10.0, backbone="alexnet"),
+            row("fast", 0.25, 10.0, system="Fast R-CNN", backbone="alexnet"),
+            row("spp", 1.0, 10.0),  # of one scale
         ]
     )
     gains = with_gains(table)
     # The R-CNN without a tag; not over another network's.
-    assert gains.test_gain.iloc[:5].tolist() == pytest.approx([20 / 30, 1, 40, 10, 200])
+    assert gains.test_gain.iloc[[0, 1, 2, 3, 4, 6]].tolist() == pytest.approx(
+        [20 / 30, 1, 40, 10, 200, 20]
+    )
     assert isnan(gains.test_gain.iloc[5])
     assert gains.train_gain.iloc[:3].tolist() == pytest.approx([0.8, 1, 8])
     # Trained on another device; not trained at all; no R-CNN.
-    assert gains.train_gain.iloc[3:].isna().all()
+    assert gains.train_gain.iloc[3:6].isna().all()
     # Fast R-CNN's table 4.
-    assert gains.paper_test_gain.fillna(0).tolist() == [0, 0, 146, 20, 0, 98]
-    assert gains.paper_train_gain.fillna(0).tolist() == [0, 0, 8.8, 3.4, 0, 18.3]
+    assert gains.paper_test_gain.fillna(0).tolist() == [0, 0, 146, 20, 0, 98, 0]
+    assert gains.paper_train_gain.fillna(0).tolist() == [0, 0, 8.8, 3.4, 0, 18.3, 0]
 
 
 def test_only_one_data_sets_runs_are_compared(compared: list[Comparison]) -> None:
@@ -96,11 +101,45 @@ def test_every_detector_that_is_found_can_be_reported() -> None:
     )
 
 
-def test_what_was_not_measured_is_nan() -> None:
-    result = {"voc07_map": None, "voc07_interval": [None, None], "images": 0}
+def finished(paper: str, **more: Any) -> Run:
     about = {"data": "x", "data_fingerprint": "y", "preset": "small", "backbone": "tiny"}
-    run = Run(Path("folder/rcnn"), {**about, "paper": "rcnn", "result": result})
-    found = row_of(run, {"seconds": 1.0}, HERE)
+    result = {"voc07_map": None, "voc07_interval": [None, None], "images": 0}
+    metrics = {**about, "paper": paper, "result": result, "config": {}, **more}
+    return Run(Path(f"folder/{paper}"), metrics)
+
+
+@pytest.mark.parametrize(
+    ("stage", "seconds"),
+    [("search_selectively", 7.5), ("import_proposals", float("nan")), ("propose_by_rpn", 0.0)],
+)
+def test_seconds_of_selective_search(stage: str, seconds: float) -> None:
+    run = finished("fast", stages=[{"stage": stage, "seconds": 7.5, "device": "here"}])
+    found = row_of(run, {}, HERE)["search_seconds"]
+    assert found == pytest.approx(seconds, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("paper", "config", "system"),
+    [
+        ("spp", {"pyramid": {"scales": [480, 576, 688, 864, 1200]}}, "SPPnet, 5 scales"),
+        ("spp", {"pyramid": {"scales": [688]}}, ""),
+        ("fast", {"scale": {"test": [600]}}, "Fast R-CNN"),
+        ("fast", {"scale": {"test": [600]}, "svd": {"fc6": 64, "fc7": 16}}, "Fast R-CNN + SVD"),
+        ("fast", {"scale": {"test": [600]}, "svd": {"fc6": 64, "fc7": None}}, ""),
+        ("fast", {"scale": {"test": [480, 576, 688, 864, 1200]}}, ""),
+        ("faster", {"scale": {"test": [600]}}, ""),
+        ("rcnn", {}, ""),
+    ],
+)
+def test_the_papers_system_has_as_many_scales(
+    paper: str, config: dict[str, Any], system: str
+) -> None:
+    assert row_of(finished(paper, config=config), {}, HERE)["system"] == system
+    assert system == "" or ("vgg16", system) in TABLE_4
+
+
+def test_what_was_not_measured_is_nan() -> None:
+    found = row_of(finished("rcnn"), {"seconds": 1.0}, HERE)
     missing = ("map", "map_low", "coco_ap", "coco_ap_high", "mask_map", "train_seconds")
     assert all(isnan(found[name]) for name in missing)
     assert (found["folder"], found["tag"], found["seconds"]) == ("folder/rcnn", "", 1.0)
