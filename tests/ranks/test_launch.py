@@ -13,7 +13,15 @@ ROOT = Path(__file__).parents[2]
 def command(launch: str) -> list[str]:
     """The words that `make fast LAUNCH=..` would run."""
     # Whatever the age of .venv here: nothing is installed.
-    made = ["make", "--no-print-directory", "-n", "-o", ".venv/.complete", "fast", f"LAUNCH={launch}"]
+    made = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "-o",
+        ".venv/.complete",
+        "fast",
+        f"LAUNCH={launch}",
+    ]
     shown = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return shown.split()
 
