@@ -52,6 +52,13 @@ class Run:
         """When, in seconds since 1970: `metrics.json` is the last file that a run writes."""
         return (self.folder / "metrics.json").stat().st_mtime
 
+    @property
+    def dtype(self) -> str:
+        """What it multiplies in as it detects, by its configuration."""
+        config = self.metrics["config"]
+        part = next((config[name] for name in ("detection", "features") if name in config), config)
+        return str(part.get("dtype", ""))
+
     def detector(self, device: str) -> Any:
         """The model, ready to be called."""
         return LOADERS[self.metrics["paper"]](self.folder / "model", device)

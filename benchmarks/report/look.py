@@ -69,8 +69,10 @@ def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A name for each detector that are to be told apart: its paper, and as much more as that takes.
 
     Args:
-        rows: with `paper`, `backbone`, `tag` ("": none), `preset` and `folder`.
+        rows: with `paper`, `backbone`, `tag` ("": none), `preset`, `folder` and perhaps `dtype`: float32
+            is said where others take half the bits, since theirs are other speeds.
     """
+    one_dtype = len({row.get("dtype") for row in rows}) == 1
     one_backbone = len({row["backbone"] for row in rows}) == 1
     names = [""] * len(rows)
     for more in ((), ("preset",), ("preset", "folder")):
@@ -81,6 +83,7 @@ def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                     TITLES[row["paper"]],
                     "" if one_backbone else row["backbone"],
                     row["tag"],
+                    "float32" if not one_dtype and row.get("dtype") == "float32" else "",
                     *(row[key] for key in more),
                 ]
                 names[i] = ", ".join(part for part in parts if part)

@@ -38,6 +38,7 @@ def row_of(run: Run, timed: Mapping[str, Any], here: Mapping[str, Any]) -> dict[
         "preset": metrics["preset"],
         "tag": metrics.get("tag", ""),
         "backbone": metrics["backbone"],
+        "dtype": run.dtype,
         "system": _system(metrics["paper"], metrics["config"]),
         **_accuracy(result, ""),
         **_accuracy(result.get("masks", {}), "mask_"),

@@ -87,6 +87,13 @@ def test_labels_say_as_much_as_it_takes() -> None:
     ]
 
 
+def test_float32_is_said_where_others_take_half_the_bits() -> None:
+    fast, rcnn = row("fast", 1, 1), row("rcnn", 1, 1)
+    half, whole = {"dtype": "bfloat16"}, {"dtype": "float32"}
+    assert labels([{**rcnn, **half}, {**fast, **whole}]) == ["R-CNN", "Fast R-CNN, float32"]
+    assert labels([{**rcnn, **whole}, {**fast, **whole}]) == ["R-CNN", "Fast R-CNN"]
+
+
 def test_detectors_of_one_paper_share_a_colour_and_no_marker() -> None:
     found = looks(["fast", "rcnn", "fast", "fast"])
     assert found[0].colour == found[2].colour == found[3].colour != found[1].colour
