@@ -14,6 +14,7 @@ import pandas as pd
 from benchmarks.detectors import Run, find_runs
 from benchmarks.memory import features_memory, mining_memory
 from benchmarks.rates import feature_rate, search_speedup
+from benchmarks.report.commands import bench_command
 from benchmarks.report.comparison import compare
 from benchmarks.report.table import PART, row_of
 from benchmarks.report.write import write_report
@@ -66,7 +67,7 @@ def bench(arguments: Sequence[str]) -> None:
     tidy = pd.concat([comparison.table for comparison in comparisons]).sort_values("folder")
     tidy.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
     print("-- figures and page", file=sys.stderr, flush=True)
-    page = write_report(comparisons, report)
+    page = write_report(comparisons, report, bench_command(arguments))
     print(_text(table))
     if options.rates or options.memory:
         data = runs[0].data(store)

@@ -1,9 +1,10 @@
-"""The command that makes a run again, from its `metrics.json`."""
+"""The commands that make a run again, from its `metrics.json`, and a report, from how it was called."""
 
 from __future__ import annotations
 
+import argparse
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.rivals import config as rival
@@ -54,6 +55,22 @@ def command_of(metrics: Mapping[str, Any]) -> str:
     arguments = [word for option, value in changes.items() for word in arguments_of(option, value)]
     if arguments:
         parts.append(f"ARGS={_quoted(shlex.join(arguments))}")
+    return " ".join(parts)
+
+
+def bench_command(arguments: Sequence[str]) -> str:
+    """`make bench` as `python -m benchmarks` was called: `make bench RUNS=mine ARGS='--images 4'`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--runs", default="runs")
+    parser.add_argument("--device", default="auto")
+    options, rest = parser.parse_known_args(list(arguments))
+    parts = ["make", "bench"]
+    if options.runs != "runs":
+        parts.append(f"RUNS={_quoted(options.runs)}")
+    if options.device != "auto":
+        parts.append(f"DEVICE={_quoted(options.device)}")
+    if rest:
+        parts.append(f"ARGS={_quoted(shlex.join(rest))}")
     return " ".join(parts)
 
 

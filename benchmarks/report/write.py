@@ -38,13 +38,14 @@ ABOUT = (
 )
 
 
-def write_report(comparisons: Sequence[Comparison], folder: Path) -> Path:
+def write_report(comparisons: Sequence[Comparison], folder: Path, command: str) -> Path:
     """Write `speed_map`, `published`, `machines`, each data set's figures in `<slug>/`; and `index.html`.
 
     Figures are PNG and SVG. `machines` is of other machines' tables, where there are any.
 
     Args:
         folder: exists.
+        command: what was called to time the detectors and to write this.
 
     Returns:
         the page.
@@ -53,7 +54,7 @@ def write_report(comparisons: Sequence[Comparison], folder: Path) -> Path:
     plot_speed_against_map(table, folder / "speed_map")
     numbers = published()
     published_speed.draw(numbers, folder / "published")
-    sections = [_section(comparison, folder / comparison.slug) for comparison in comparisons]
+    sections = [_section(one, folder / one.slug, command) for one in comparisons]
     others = elsewhere()
     if len(others):
         plot_speed_against_map(others, folder / "machines")
@@ -67,7 +68,7 @@ def write_report(comparisons: Sequence[Comparison], folder: Path) -> Path:
     return path
 
 
-def _section(comparison: Comparison, folder: Path) -> Section:
+def _section(comparison: Comparison, folder: Path, command: str) -> Section:
     folder.mkdir(exist_ok=True)
     table, entries = comparison.table, comparison.entries
     advice = advise(comparison)
@@ -105,7 +106,13 @@ def _section(comparison: Comparison, folder: Path) -> Section:
             *([_differences(advice)] if advice and advice.differences else []),
         ],
         [*(Picture(folder / f"{name}.png", says) for name, says in drawn.items()), *images],
-        [(entry.label, command_of(entry.run.metrics)) for entry in entries],
+        [
+            ("Times at test, memory and the figures, of the finished detectors", command),
+            *(
+                (f"{entry.label}: trained and tested", command_of(entry.run.metrics))
+                for entry in entries
+            ),
+        ],
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report.commands import TARGETS, arguments_of, command_of, differences
+from benchmarks.report.commands import TARGETS, arguments_of, bench_command, command_of, differences
 from stages.options import parse
 from stages.store import describe
 
@@ -55,3 +55,10 @@ def test_words_of_each_kind_of_value() -> None:
     assert arguments_of("train.mirror", False) == ["--train.no-mirror"]
     assert arguments_of("masks", True) == ["--masks"]
     assert arguments_of("top", None) == ["--top", "None"]
+
+
+def test_the_harness_as_it_was_called() -> None:
+    assert bench_command(["--runs", "runs", "--device", "auto"]) == "make bench"
+    called = ["--runs", "my $x", "--device", "cpu", "--images", "2", "--rates"]
+    line = "make bench RUNS='my $$x' DEVICE=cpu ARGS='--images 2 --rates'"
+    assert bench_command(called) == line

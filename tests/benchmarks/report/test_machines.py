@@ -22,7 +22,7 @@ def test_other_machines_rows_are_shown(
     monkeypatch.setattr(write, "elsewhere", lambda: elsewhere(tmp_path))
     report = tmp_path / "report"
     report.mkdir()
-    page = write_report(compared, report).read_text()
+    page = write_report(compared, report, "make bench").read_text()
     section = page.partition("Measured elsewhere</h2>")[2]
     assert "one &lt;large&gt; GPU" in section
     assert "12.5 ms" in section

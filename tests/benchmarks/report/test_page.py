@@ -116,6 +116,7 @@ def test_the_page_helps_to_choose(report: Path) -> None:
 
 def test_each_run_has_its_command(report: Path, made: Path) -> None:
     text = Reader((report / "index.html").read_text()).text
+    assert text.count(f"make bench RUNS={made} DEVICE=cpu ARGS=--rates") == 2  # of two data sets
     data = f"DATA='{made.parent / 'cats & dogs'}'"
     assert f"make rcnn {data} PRESET=micro" in text
     assert f"make fast {data} PRESET=micro TAG=short" in text
