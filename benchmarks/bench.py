@@ -65,7 +65,7 @@ def bench(arguments: Sequence[str]) -> None:
     table = pd.DataFrame(rows)
     comparisons = compare(runs, table, store)
     tidy = pd.concat([comparison.table for comparison in comparisons]).sort_values("folder")
-    tidy.to_csv(report / "benchmark.csv", index=False, float_format="%.4f")
+    tidy.to_csv(report / "benchmark.csv", index=False, float_format="%.7g")
     print("-- figures and page", file=sys.stderr, flush=True)
     page = write_report(comparisons, report, bench_command(arguments))
     print(_text(table))

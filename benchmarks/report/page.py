@@ -14,7 +14,7 @@ from PIL import Image
 
 STYLE = """
 :root { color-scheme: light; }
-body { margin: 0 auto; max-width: 72rem; padding: 1rem; color: #222; background: #fff;
+body { margin: 0 auto; max-width: 94rem; padding: 1rem; color: #222; background: #fff;
        font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1, h2, h3 { line-height: 1.2; }
 h2 { margin-top: 3rem; border-top: 2px solid #0072B2; padding-top: 1rem; }
@@ -23,9 +23,12 @@ figure div, .wide { overflow-x: auto; }
 figure img { display: block; max-width: max(100%, 44rem); height: auto; }
 figcaption { color: #444; font-size: .9rem; }
 table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
-         white-space: nowrap; }
+th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid #ddd; }
+td { white-space: nowrap; }
+th { vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
+td:first-child { white-space: normal; min-width: 9rem; }
+p, .best { max-width: 72rem; }
 .best { background: #eef6fb; border-left: 4px solid #0072B2; padding: .5rem 1rem .5rem 2rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; padding: .5rem;
       margin: .3rem 0 1rem; }
