@@ -13,7 +13,7 @@ from stages.sheet import sheet
 from stages.store import Artifact, Job, stage
 
 
-@stage(version=2)
+@stage(version=3)
 def draw_pictures(
     job: Job,
     data: Dataset,

@@ -6,7 +6,7 @@ Every value but counts is a percentage, 0..100, or null where there is nothing t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from stages.data.records import Record
@@ -26,6 +26,7 @@ def evaluate(
     detections: Detections,
     classes: Sequence[str],
     draws: int = 1000,
+    alike: Sequence[Collection[int]] = (),
 ) -> dict[str, Any]:
     """VOC's 11-point (2007) and area (2010) AP at IoU 0.5, per class and mean; COCO's APs.
 
@@ -34,6 +35,7 @@ def evaluate(
         detections: of these images or some of them.
         classes: `classes[label - 1]` is the name.
         draws: of the bootstrap, seed 0.
+        alike: groups of labels of similar classes, for the kinds of mistakes.
 
     Returns:
         A dict for JSON. "mistakes" is `mistakes.table_of`, in numbers of them.
@@ -44,12 +46,12 @@ def evaluate(
         "masks" has "voc07_map" to "coco_interval" once more, with masks compared for boxes.
 
     Raises:
-        ValueError: as `match`.
+        ValueError: as `find_mistakes`.
         InputError: the records' masks are there but cannot be read.
     """
     table = {
         **_accuracy(records, detections, classes, draws),
-        "mistakes": table_of(find_mistakes(records, detections, len(classes)), classes),
+        "mistakes": table_of(find_mistakes(records, detections, len(classes), alike), classes),
         "difficult": "neither found nor missed",
         "images": len(records),
         "iou": IOU,

@@ -7,7 +7,7 @@ A false detection is of the first of these kinds that fits:
 - localisation: IoU of 0.1 or more with an object of its class. From 0.5 on that object had
   already been found, by a detection of a higher score: a duplicate.
 - similar class: IoU of 0.1 or more with an object of a class of the same group. Which classes are
-  alike is for the caller to say; where nobody says, none are.
+  alike is for the caller to say (`similar.py` knows VOC's and COCO's); where nobody says, none are.
 - other class: IoU of 0.1 or more with an object of any other class.
 - background: all else.
 

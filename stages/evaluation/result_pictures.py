@@ -22,6 +22,7 @@ from stages.evaluation.gallery import (
 )
 from stages.evaluation.mistake_chart import chart
 from stages.evaluation.mistakes import NEAR, find_mistakes
+from stages.evaluation.similar import similar_classes
 from stages.pictures import outline, tag
 from stages.proposals.cache import Proposals
 from stages.sheet import Panel, in_rows, sheet
@@ -57,7 +58,7 @@ def draw_results(
         DamagedError: as `Proposals.of`.
     """
     found = load_detections(detections, data.category_ids)
-    mistakes = find_mistakes(data.test, found, len(data.classes))
+    mistakes = find_mistakes(data.test, found, len(data.classes), similar_classes(data.classes))
     shown = _spread(data.test)
     tested = commonest(mistakes.objects)
     some_of_tested = of_how_many(len(tested), len(data.classes))
