@@ -56,8 +56,8 @@ class Run:
     def dtype(self) -> str:
         """What it multiplies in as it detects, by its configuration."""
         config = self.metrics["config"]
-        part = next((config[name] for name in ("detection", "features") if name in config), config)
-        return str(part.get("dtype", ""))
+        parts = (config, config.get("detection", {}), config.get("features", {}))
+        return next((part["dtype"] for part in parts if "dtype" in part), "")
 
     def detector(self, device: str) -> Any:
         """The model, ready to be called."""

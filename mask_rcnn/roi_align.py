@@ -5,7 +5,7 @@ a bin's side.
 
 torchvision's operator does this on a GPU. On a CPU it works on one core and through memory channel by
 channel; there a RoI's bin is the weighted sum of 4 p p cells, all channels of a cell lie side by side,
-and `embedding_bag`, made for sums of rows of a table, does it on all cores, sixteen times as fast.
+and `embedding_bag`, made for sums of rows of a table, does it on all cores, ten times as fast and more.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RoIPooling:
             table = as_table(maps)
             sizes = [(of_map.shape[2], of_map.shape[3]) for of_map in maps]
             return lambda rois: self._from_table(table, sizes, len(maps[0]), rois)
-        return lambda rois: self._from_each_map(maps, rois)
+        return lambda rois: self.by_operator(maps, rois)
 
     def levels(self, rois: Tensor) -> Tensor:
         """Which map each RoI [R, 5] is taken from, int64 [R] (FPN, equation 1)."""
@@ -101,7 +101,8 @@ class RoIPooling:
         # At least a cell, as long as cells stood at their corners.
         return torch.cat([edges[:, :2], torch.maximum(edges[:, 2:], edges[:, :2] + 1)], dim=1)
 
-    def _from_each_map(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+    def by_operator(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """The same by torchvision's operator, which is the way on a GPU."""
         levels = self.levels(rois)
         order, parts = [], []
         for number, of_map in enumerate(maps):

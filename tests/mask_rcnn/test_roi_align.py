@@ -334,7 +334,7 @@ def test_a_cpus_way_is_a_gpus(kind: Kind, half_pixel: bool) -> None:
     outcomes = []
     for each in (False, True):
         maps = [of_map.requires_grad_() for of_map in pyramid_of()[:4]]
-        pooled = pool._from_each_map(maps, rois) if each else pool(maps)(rois)
+        pooled = pool.by_operator(maps, rois) if each else pool(maps)(rois)
         pooled.backward(torch.arange(pooled.numel()).view_as(pooled).cos())  # type: ignore[no-untyped-call]
         outcomes.append([pooled, *(of_map.grad for of_map in maps)])
     for ours, other in zip(*outcomes, strict=True):

@@ -116,6 +116,19 @@ def finished(paper: str, **more: Any) -> Run:
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        {"dtype": "float32", "sgd": {"dtype": "bfloat16"}},
+        {"detection": {"dtype": "float32"}},
+        {"detection": {"nms_iou": 0.3}, "features": {"dtype": "float32"}},
+    ],
+    ids=["rivals", "fast", "rcnn"],
+)
+def test_the_dtype_is_that_of_detection(config: dict[str, Any]) -> None:
+    assert row_of(finished("fast", config=config), {}, HERE)["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
     ("stage", "seconds"),
     [("search_selectively", 7.5), ("import_proposals", float("nan")), ("propose_by_rpn", 0.0)],
 )
