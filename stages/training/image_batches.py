@@ -28,7 +28,7 @@ def check_step(images: int, ranks: Ranks) -> None:
         InputError, SystemExit: see `Ranks.refuse`.
     """
     if images < ranks.world:
-        ranks.refuse(f"a step has {images} images for {ranks.world} ranks (processes)")
+        ranks.refuse(f"images of a step: {images} for {ranks.world} ranks (processes)")
 
 
 class ImageBatches:

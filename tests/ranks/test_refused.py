@@ -20,7 +20,7 @@ def test_more_ranks_than_images_a_step(tmp_path: Path) -> None:
     )
     assert ended.returncode != 0
     said = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
-    assert said == ["error: a step has 1 images for 2 ranks (processes)"], ended.stderr[-3000:]
+    assert said == ["error: images of a step: 1 for 2 ranks (processes)"], ended.stderr[-3000:]
     assert "terminated" not in ended.stderr
     made = [path.name.partition("-")[0] for path in (tmp_path / "store").glob("*-*")]
     assert made == ["draw_shapes"]

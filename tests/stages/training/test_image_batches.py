@@ -43,9 +43,9 @@ def test_each_image_comes_once_before_any_comes_again(count: int, images: int, s
 
 def test_no_more_ranks_than_images_a_step() -> None:
     check_step(2, Ranks(0, 2))
-    with pytest.raises(InputError, match="1 images for 2 ranks"):
+    with pytest.raises(InputError, match="1 for 2 ranks"):
         check_step(1, Ranks(0, 2))
-    with pytest.raises(InputError, match="2 images for 3 ranks"):
+    with pytest.raises(InputError, match="2 for 3 ranks"):
         ImageBatches([], np.arange(9), 2, True, 0, ranks=Ranks(0, 3))
 
 
