@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
+
+from stages.errors import one_line
 
 # Above this, an HDF5 file is trusted to its chunks' own fletcher32, checked as they are read:
 # hashing R-CNN's feature cache (hundreds of GB at VOC's size) on every run would take hours.
@@ -30,6 +33,19 @@ def checksum(file: Path) -> dict[str, Any]:
         return {"bytes": size}
     with open(file, "rb") as opened:
         return {"bytes": size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+
+
+def check_zip(path: Path) -> None:
+    """Read through a zip archive, as `.npz` and PyTorch's files are, for the checksums that it holds.
+
+    Raises:
+        ValueError: naming the record that is not what was written.
+        Exception: of any kind: it is no archive, or its list of records is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{one_line(damaged)[:80]} is not what was written")
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ lost it since.
 from __future__ import annotations
 
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import h5py
 import numpy as np
 
 from stages.errors import one_line
+from stages.seals import check_zip
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,7 @@ def _is_there(path: Path) -> bool:
 def _read_through(path: Path) -> None:
     """Raises where a checksum in the file is wrong; `.npy` has none, but its length is known."""
     if path.suffix == ".npz":
-        with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise ValueError(f"{damaged} is not what was written")
+        check_zip(path)
     elif path.suffix == ".h5":
         with h5py.File(path) as file:
             file.visititems(_read_array)
