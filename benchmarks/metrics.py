@@ -89,8 +89,16 @@ class _SVD:
 
 
 @dataclass(frozen=True)
+class _Typed:
+    dtype: str = ""
+
+
+@dataclass(frozen=True)
 class _Config:
     data: DataConfig
+    dtype: str = ""
+    detection: _Typed = _Typed()
+    features: _Typed = _Typed()
     pyramid: _Pyramid = _Pyramid()
     scale: _Scale = _Scale()
     svd: _SVD = _SVD()

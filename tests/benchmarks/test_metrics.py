@@ -68,6 +68,8 @@ def test_what_is_missing_is_named(metrics: dict[str, Any], name: str) -> None:
     ("change", "place"),
     [
         (lambda m: m.update(classes=[]), "no classes"),
+        (lambda m: m["config"].update(detection=5), "config.detection"),
+        (lambda m: m["config"].update(features={"dtype": [1]}), "config.features.dtype"),
         (lambda m: m.update(classes=[1]), "classes.0"),
         (lambda m: m.update(result=None), "result"),
         (lambda m: m.update(usual_scores=None), "usual_scores"),
