@@ -303,7 +303,7 @@ def _time(
     for turn in range(rounds + 1):
         print(f"-- {phase}, round {turn} of {rounds}", file=sys.stderr, flush=True)
         for name, run in systems.items():
-            taken = _seconds(lambda run=run: run(OFF), device)  # type: ignore[misc]
+            taken = seconds_of(lambda run=run: run(OFF), device)  # type: ignore[misc]
             if turn:
                 seconds[name].append(taken)
         if turn:
@@ -329,7 +329,8 @@ def _time(
     return rows
 
 
-def _seconds(run: Callable[[], Any], device: str) -> float:
+def seconds_of(run: Callable[[], Any], device: str) -> float:
+    """Of one call, a GPU's work done."""
     if device == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()

@@ -5,13 +5,13 @@ R RoIs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from statistics import median
 
 import torch
 from torch import Tensor
 
+from benchmarks.peers import seconds_of
 from mask_rcnn.config import PoolConfig
 from mask_rcnn.roi_align import RoIPooling
 
@@ -46,11 +46,7 @@ def some_rois(count: int) -> Tensor:
 
 def milliseconds(run: Callable[[], object], turns: int) -> float:
     """Median of so many turns, after one uncounted."""
-    times = []
-    for _ in range(turns + 1):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
+    times = [seconds_of(run, "cpu") for _ in range(turns + 1)]
     return 1000 * median(times[1:])
 
 
