@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TypeVar
 
+import h5py
 import numpy as np
 import torch
 from scipy.linalg import blas, cho_factor, cho_solve
@@ -23,17 +24,18 @@ from stages.data.images import image_tensor
 from stages.data.records import Dataset, Record
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, training_windows
+from stages.reading import damage_named, dataset
 from stages.shards import Shard, shards
 from stages.stopwatch import OFF
 from stages.store import Artifact, Job, stage
 from stages.sweep import sweep
-from stages.writing import write_array
+from stages.writing import hdf5, write_rows
 
 T = TypeVar("T")
 SHARD = 16  # images
 
 
-@stage(version=3)
+@stage(version=4)
 def train_box_regressors(
     job: Job,
     data: Dataset,
@@ -67,11 +69,10 @@ def fit_regressors(
     windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
     chosen = choose_windows(windows, len(data.classes), config)
     size = network.pooled_size
-    every = shards(job.folder / "pool5", len(data.train), SHARD, ".npy")
+    every = shards(job.folder / "pool5", len(data.train), SHARD, ".h5")
     _cache_pool5(job, data, windows, chosen, network, every, load)
 
-    norm = _mean_norm(every, size)
-    scale = np.float32(config.norm / max(norm, 1e-12))
+    scale = np.float32(config.norm / max(_mean_norm(every), 1e-12))
     all_weights, all_bias = [], []
     for k in range(len(data.classes)):
         rows = chosen[windows.label[chosen] == k + 1]
@@ -79,7 +80,7 @@ def fit_regressors(
         for i, row in enumerate(rows):
             gt[i] = data.train[windows.image[row]].boxes[windows.gt[row]]
         targets = encode(torch.from_numpy(windows.boxes[rows]), torch.from_numpy(gt)).numpy()
-        of_class = _rows_of_class(every, windows, chosen, k + 1)
+        of_class = _rows_of_class(every, size, k + 1)
         fitted, bias = fit((part * scale for part in of_class), targets, size, config)
         all_weights.append(fitted * scale)
         all_bias.append(bias)
@@ -179,36 +180,40 @@ def _cache_pool5(
     every: list[Shard],
     load: Callable[[Record], T],
 ) -> None:
-    """float16 [., D] of each shard's chosen windows, in their order, into the shard's file."""
-    size = network.pooled_size
+    """float16 [., D] of each shard's chosen windows, in their order, an array a class: `<label>`."""
     bounds = np.searchsorted(windows.image[chosen], np.arange(len(data.train) + 1))
     with torch.inference_mode():
         for shard, looks in sweep(data.train, every, job.workers, "pool5 for box regression", load):
-            rows = [np.zeros((0, size), np.float16)]
+            rows = [np.zeros((0, network.pooled_size), np.float16)]
             for index, (_, look) in enumerate(looks, start=shard.start):
                 boxes = windows.boxes[chosen[bounds[index] : bounds[index + 1]]]
                 if len(boxes):
                     on_device = torch.from_numpy(boxes).to(job.device)
                     for pooled in network.pooled(look, on_device, OFF):
                         rows.append(pooled.flatten(1).half().cpu().numpy())
-            write_array(shard.path, np.concatenate(rows))
+            of_shard = np.concatenate(rows)
+            labels = windows.label[chosen[bounds[shard.start] : bounds[shard.stop]]]
+            with hdf5(shard.path) as file:
+                for label in np.unique(labels):
+                    write_rows(file, str(label), of_shard[labels == label])
 
 
-def _mean_norm(every: list[Shard], size: int) -> float:
+def _mean_norm(every: list[Shard]) -> float:
     norms = [np.zeros(0, np.float32)]
     for shard in every:
-        norms.append(np.linalg.norm(np.load(shard.path).astype(np.float32), axis=1))
+        with damage_named(shard.path), h5py.File(shard.path) as file:
+            for label in file:
+                pooled = dataset(file, label, "f", (None, None))[:].astype(np.float32)
+                norms.append(np.linalg.norm(pooled, axis=1))
     joined = np.concatenate(norms)
     return float(joined.mean()) if len(joined) else 1.0
 
 
-def _rows_of_class(
-    every: list[Shard], windows: Windows, chosen: np.ndarray, label: int
-) -> Iterator[np.ndarray]:
+def _rows_of_class(every: list[Shard], size: int, label: int) -> Iterator[np.ndarray]:
     """float32 [., D], pool5 of the chosen windows of a class, shard by shard."""
-    images = windows.image[chosen]
     for shard in every:
-        first, end = np.searchsorted(images, [shard.start, shard.stop])
-        of_class = np.flatnonzero(windows.label[chosen[first:end]] == label)
-        if len(of_class):
-            yield np.load(shard.path, mmap_mode="r")[of_class].astype(np.float32)
+        with damage_named(shard.path), h5py.File(shard.path) as file:
+            if str(label) not in file:
+                continue
+            pooled = dataset(file, str(label), "f", (None, size))[:].astype(np.float32)
+        yield pooled

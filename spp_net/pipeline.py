@@ -126,7 +126,7 @@ def cache_features(
     write_features(job, data.train, proposals, top, extractor, config.layer, look)
 
 
-@stage(version=1)
+@stage(version=2)
 def train_box_regressors(
     job: Job,
     data: Dataset,

@@ -78,12 +78,3 @@ def append_rows(file: h5py.File, name: str, rows: np.ndarray) -> None:
     before = len(there)
     there.resize(before + len(rows), axis=0)
     there[before:] = rows
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    """`array` as `.npy`. (`np.save` into a file loses the reason when the disk is full.)"""
-    array = np.ascontiguousarray(array)
-    with replacing(path) as file:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(array.data)

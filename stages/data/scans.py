@@ -9,7 +9,9 @@ from PIL import Image
 
 # libtiff's limit; a progressive JPEG has about ten.
 MOST = 100
-# Of a JPEG, bytes: more than 89 million pixels (Pillow's limit) take in the best quality.
+# Pixels times scans: sixteen scans of 89 million pixels, the most that Pillow decodes.
+WORK = 16 * 89_478_485
+# Of a JPEG, bytes: more than as many pixels take in the best quality.
 LARGEST = 2**28
 
 SCAN, END, BARE = 0xDA, 0xD9, 0x01
@@ -26,7 +28,8 @@ def check_scans(image: Image.Image, path: Path) -> None:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it has more than `MOST` scans, or is larger than any image that we decode.
+        ValueError: it has more scans than `MOST`, or than `WORK` allows of its size; or it is larger than
+            any image that we decode.
     """
     if image.format not in ("JPEG", "MPO"):
         return
@@ -34,9 +37,10 @@ def check_scans(image: Image.Image, path: Path) -> None:
     if size > LARGEST:
         raise ValueError(f"a JPEG of {size} bytes, over {LARGEST}")
     content = path.read_bytes()
+    most = min(MOST, WORK // max(image.width * image.height, 1))
     # Hardly any file has as many by chance, in an embedded picture say: the others are not looked through.
-    if content.count(bytes([0xFF, SCAN])) > MOST and _scans(content) > MOST:
-        raise ValueError(f"a JPEG of more than {MOST} scans")
+    if content.count(bytes([0xFF, SCAN])) > most and _scans(content) > most:
+        raise ValueError(f"a JPEG of more than {most} scans")
 
 
 def _scans(content: bytes) -> int:

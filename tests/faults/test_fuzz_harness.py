@@ -51,3 +51,22 @@ def test_a_hang_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     done = tried("hang", 1, tmp_path / "out")
     assert done.failures == {"hung for 1 s": 1}
     assert kept(tmp_path / "out") == {b"hang"}
+
+
+def test_guided_without_atheris_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fuzz.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        fuzz.main(["--guided", "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "uv pip install atheris" in capsys.readouterr().err
+
+
+def test_guided_cases_are_tried(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    done = fuzz.try_reader("archives", 400, 0, tmp_path / "out", "guided")
+    assert done.failures == {}
+    assert done.cases >= 400
+    assert done.accepted >= 1
+    assert done.refused >= 1

@@ -24,6 +24,7 @@ def test_a_file_is_read_or_refused_in_one_line(reader: Reader, tmp_path: Path) -
         made.mkdir()
     for name in set(reader.make(valid)):
         reader.read(valid, name)
+    names = reader.make(folder)
 
     @settings(
         max_examples=reader.quick,
@@ -32,7 +33,7 @@ def test_a_file_is_read_or_refused_in_one_line(reader: Reader, tmp_path: Path) -
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(reader.cases(folder))
+    @given(reader.cases(folder, names))
     def check(case: Case) -> None:
         with limited():
             read.append(reader.accepts(folder, case))

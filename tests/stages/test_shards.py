@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages.shards import shards, unmade
-from stages.writing import append_rows, hdf5, replacing, write_array
+from stages.writing import append_rows, hdf5, replacing
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,6 @@ def cut_short(path: Path) -> None:
         (".npz", write_npz, cut_short),
         (".h5", write_h5, flip_in_the_rows),
         (".h5", write_h5, cut_short),
-        (".npy", lambda path: write_array(path, ROWS), cut_short),
     ],
 )
 def test_a_damaged_one_is_made_again(

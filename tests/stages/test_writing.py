@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stages.writing import CHUNK, hdf5, replacing, write_array, write_rows
+from stages.writing import CHUNK, hdf5, replacing, write_rows
 
 
 def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
@@ -58,27 +58,12 @@ def test_hdf5_is_what_h5py_reads(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.arange(12, dtype=np.float16).reshape(3, 4),
-        np.zeros((0, 7), np.float32),
-        np.arange(12).reshape(3, 4).T,
-    ],
-)
-def test_an_array_is_what_numpy_reads(tmp_path: Path, array: np.ndarray) -> None:
-    write_array(tmp_path / "a.npy", array)
-    read = np.load(tmp_path / "a.npy", mmap_mode="r" if array.size else None)
-    assert read.dtype == array.dtype
-    assert np.array_equal(read, array)
-
-
 FULL = """
 import errno, sys
 from pathlib import Path
 import numpy as np, torch
 from stages.run import main
-from stages.writing import hdf5, replacing, write_array
+from stages.writing import hdf5, replacing
 
 folder = Path(sys.argv.pop(1))
 large = np.random.default_rng(0).normal(size=100_000)
@@ -88,17 +73,15 @@ def weights():
 def arrays():
     with replacing(folder / "file") as file:
         np.savez(file, large, large)
-def array():
-    write_array(folder / "file", large)
 def cache():
     with hdf5(folder / "file") as file:
         file.create_dataset("a", data=large, chunks=(1000,), fletcher32=True)
 what = sys.argv.pop(1)
-main(lambda arguments: {"weights": weights, "arrays": arrays, "array": array, "cache": cache}[what]())
+main(lambda arguments: {"weights": weights, "arrays": arrays, "cache": cache}[what]())
 """
 
 
-@pytest.mark.parametrize("what", ["weights", "arrays", "array", "cache"])
+@pytest.mark.parametrize("what", ["weights", "arrays", "cache"])
 def test_no_room_is_one_line_and_leaves_nothing(tmp_path: Path, what: str) -> None:
     """The system refuses files above 64 KiB, as a full disk refuses them, in a real program."""
 

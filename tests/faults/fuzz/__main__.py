@@ -1,6 +1,6 @@
 """The long run: ten thousand broken files a reader, an hour or two on a core.
 
-`python -m tests.faults.fuzz [reader ..] [--cases 10000] [--seed 0] [--out runs/fuzz]`
+`python -m tests.faults.fuzz [reader ..] [--cases 10000] [--seed 0] [--guided] [--out runs/fuzz]`
 
 Each reader's cases are read in a child process whose address space may grow by 1 GiB. A crash is
 counted and the rest is tried in a new child; a case that takes longer than a minute is killed. What
@@ -11,6 +11,7 @@ anything failed. The test suite tries a few hundred a reader: `tests/faults/test
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -31,7 +32,7 @@ def try_reader(slug: str, cases: int, first: int, folder: Path, module: str = "c
 
     Args:
         folder: is emptied.
-        module: of the child, for tests.
+        module: of the child.
     """
     shutil.rmtree(folder, ignore_errors=True)
     total = Progress()
@@ -110,11 +111,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"))
+    parser.add_argument("--guided", action="store_true", help="cases bred by atheris")
     options = parser.parse_args(arguments)
+    if options.guided and importlib.util.find_spec("atheris") is None:
+        parser.error("--guided needs atheris: uv pip install atheris")
+    module = "guided" if options.guided else "child"
     lines, failed = [HEAD], False
     print(HEAD, flush=True)
     for slug in options.readers or names:
-        done = try_reader(slug, options.cases, options.seed, options.out / slug)
+        done = try_reader(slug, options.cases, options.seed, options.out / slug, module)
         lines.append(row(names[slug], done))
         print(lines[-1], flush=True)
         for kind, count in done.failures.items():

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,14 +20,20 @@ from tests.faults.fuzz.memory import forget_peak, limited, of_process
 from tests.faults.fuzz.reader import Case, Reader
 
 SLOW = 5.0  # seconds of the processor
+GENERATED = settings(
+    phases=[Phase.generate],
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @dataclass
 class Progress:
-    """What the child has done so far, in `progress.json` before each case and at the end.
+    """What the child has done so far, in `progress.json` before each case and after it.
 
     Attributes:
-        started: when the present case was begun, in seconds since 1970; 0 at the end.
+        started: when the present case was begun, in seconds since 1970; 0 between them.
         name: of the file that the present case is in.
         slowest: seconds of the processor; peak: bytes a case took more than was in use before.
         failures: how often each kind came.
@@ -44,36 +51,30 @@ class Progress:
     def cases(self) -> int:
         return self.accepted + self.refused + sum(self.failures.values())
 
-    def write(self, descriptor: int) -> None:
-        os.pwrite(descriptor, json.dumps(asdict(self)).ljust(8000).encode(), 0)
 
+class Trying:
+    """Tries cases of a reader one by one, and keeps count; the first of each kind of failure is kept.
 
-def run(reader: Reader, cases: int, first: int, folder: Path) -> None:
-    """Try so many cases; keep the first of each kind of failure in `<folder>/failed/`."""
-    inside = folder / "files"
-    inside.mkdir(parents=True)
-    strategy = reader.cases(inside)
-    progress = Progress()
-    descriptor = os.open(folder / "progress.json", os.O_CREAT | os.O_WRONLY)
+    Attributes:
+        inside: the folder that the reader's valid files are to be in.
+    """
 
-    @seed(first)
-    @settings(
-        max_examples=cases,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def try_one(case: Case) -> None:
+    def __init__(self, reader: Reader, folder: Path) -> None:
+        self.reader, self.folder, self.inside = reader, folder, folder / "files"
+        self.inside.mkdir(parents=True)
+        self.progress = Progress()
+        self._descriptor = os.open(folder / "progress.json", os.O_CREAT | os.O_WRONLY)
+
+    def __call__(self, case: Case) -> None:
+        progress = self.progress
         progress.started, progress.name = time.time(), case.name
-        progress.write(descriptor)
+        self._write()
         forget_peak()
         before, begun = of_process("VmRSS") or 0, time.process_time()
         fault, trace = None, ""
         try:
             with limited():
-                accepted = reader.accepts(inside, case)
+                accepted = self.reader.accepts(self.inside, case)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -85,16 +86,31 @@ def run(reader: Reader, cases: int, first: int, folder: Path) -> None:
             fault = f"took more than {SLOW:g} s"
         if fault is not None:
             if fault not in progress.failures:
-                keep(folder, len(progress.failures), fault, case, trace)
+                keep(self.folder, len(progress.failures), fault, case, trace)
             progress.failures[fault] = progress.failures.get(fault, 0) + 1
         elif accepted:
             progress.accepted += 1
         else:
             progress.refused += 1
+        progress.started = 0.0
+        self._write()
+
+    def _write(self) -> None:
+        os.pwrite(self._descriptor, json.dumps(asdict(self.progress)).ljust(8000).encode(), 0)
+
+
+def run(reader: Reader, cases: int, first: int, folder: Path) -> None:
+    """Try so many of hypothesis' cases."""
+    trying = Trying(reader, folder)
+    strategy = reader.cases(trying.inside, reader.make(trying.inside))
+
+    @seed(first)
+    @settings(GENERATED, max_examples=cases)
+    @given(strategy)
+    def try_one(case: Case) -> None:
+        trying(case)
 
     try_one()
-    progress.started = 0.0
-    progress.write(descriptor)
 
 
 def keep(folder: Path, number: int, fault: str, case: Case, trace: str = "") -> None:
@@ -114,7 +130,8 @@ def _named(error: BaseException) -> str:
     return f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}{said}"
 
 
-def main() -> None:
+def main(run: Callable[[Reader, int, int, Path], None]) -> None:
+    """`run` of what the command line says."""
     from tests.faults.fuzz.readers import READERS
 
     slug, cases, first, folder = sys.argv[1:]
@@ -123,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -56,9 +56,8 @@ class Reader:
     def slug(self) -> str:
         return re.sub(r"\W+", "_", self.name.lower()).strip("_")
 
-    def cases(self, folder: Path) -> st.SearchStrategy[Case]:
-        """Makes the folder's files; cases of them."""
-        names = self.make(folder)
+    def cases(self, folder: Path, names: Sequence[str]) -> st.SearchStrategy[Case]:
+        """Cases of the files that `make` has made in the folder, and named."""
         broken = st.one_of(
             *(
                 anything(name, (folder / name).read_bytes()).map(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stages.data.decode import decode
-from stages.data.scans import LARGEST, MOST, check_scans
+from stages.data.scans import LARGEST, MOST, WORK, check_scans
 from stages.errors import InputError
 
 
@@ -60,6 +60,22 @@ def test_some_scans_are_read(tmp_path: Path) -> None:
     assert decode(path).shape == (64, 64, 3)
     path.write_bytes(repeated(whole, MOST + 2 - whole.count(b"\xff\xda")))
     assert "scans" in fault_of(path)
+
+
+def test_a_large_image_may_have_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = jpeg(progressive=True)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(repeated(whole, 11))
+    scans = whole.count(b"\xff\xda") + 10
+    monkeypatch.setattr("stages.data.scans.WORK", scans * 64 * 64)
+    assert decode(path).shape == (64, 64, 3)
+    monkeypatch.setattr("stages.data.scans.WORK", scans * 64 * 64 - 1)
+    assert f"more than {scans - 1} scans" in fault_of(path)
+
+
+def test_the_largest_may_be_progressive() -> None:
+    assert Image.MAX_IMAGE_PIXELS is not None
+    assert Image.MAX_IMAGE_PIXELS * jpeg(progressive=True).count(b"\xff\xda") < WORK
 
 
 def test_a_file_larger_than_any_image(tmp_path: Path) -> None:
