@@ -20,7 +20,7 @@ from tests.faults.paper import MODULES, Program
 from tests.faults.trials import TRIALS, Trial
 
 # Of a run at once or with a clock that jumps there is not much to vary; `room` takes two runs a fault.
-FEWER = {"together": 2, "clock": 3, "room": 2, "workers": 2}
+FEWER = {"together": 2, "clock": 3, "room": 2, "workers": 2, "ranks": 2}
 
 
 def whole(paper: str, runs: Path) -> float:

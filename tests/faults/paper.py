@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = "tests.faults.program"
 LONGEST = 600.0  # seconds: a run that takes longer hangs
 RCNN, SPP, FAST, FASTER, MASK = "rcnn", "spp", "fast", "faster", "mask"
 # Well, with a line, or by the signal itself: before Python hears it, or when it has nothing left to do.
@@ -52,10 +53,16 @@ class Program:
         runs: its folder.
         jumps: whether the clock does.
         largest: bytes that a file may have; None: as many as there is room for.
+        ranks: how many torchrun starts, as often as they end before they are done; 1: no torchrun.
     """
 
     def __init__(
-        self, paper: str, runs: Path, jumps: bool = False, largest: int | None = None
+        self,
+        paper: str,
+        runs: Path,
+        jumps: bool = False,
+        largest: int | None = None,
+        ranks: int = 1,
     ) -> None:
         def prepare() -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # `command &` would have it ignored
@@ -66,10 +73,14 @@ class Program:
         runs.mkdir(parents=True, exist_ok=True)
         self._said = runs / f"said-{time.monotonic_ns()}.txt"
         options = ["--preset", "micro", "--device", "cpu", "--workers", "2", "--runs", str(runs)]
+        launch = [sys.executable]
+        if ranks > 1:
+            launch += ["-m", "torch.distributed.run", "--standalone", "--max-restarts", "99"]
+            launch += ["--nproc-per-node", str(ranks)]
         # What it says goes into a file: nobody reads a pipe while its workers may be killed.
         with open(self._said, "w") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.program", MODULES[paper], *options],
+                [*launch, "-m", PROGRAM, MODULES[paper], *options],
                 cwd=ROOT,
                 env={**os.environ, **({"FAULTS_CLOCK": "1"} if jumps else {})},
                 stdout=said,

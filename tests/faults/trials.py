@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.outcome import differences, outcome
-from tests.faults.paper import Ended, Program, folder_of
+from tests.faults.paper import PROGRAM, Ended, Program, folder_of
 
 
 @dataclass
@@ -45,9 +46,15 @@ class Trial:
     count: int
     rng: random.Random
 
-    def start(self, runs: str = "runs", jumps: bool = False, largest: int | None = None) -> Program:
+    def start(
+        self,
+        runs: str = "runs",
+        jumps: bool = False,
+        largest: int | None = None,
+        ranks: int = 1,
+    ) -> Program:
         """The paper's command on this trial's runs."""
-        return Program(self.paper, self.folder / runs, jumps, largest)
+        return Program(self.paper, self.folder / runs, jumps, largest, ranks)
 
     def fresh(self, runs: str = "runs") -> Path:
         """This trial's runs, none made yet."""
@@ -291,7 +298,46 @@ def clock(trial: Trial) -> Tally:
     return tally
 
 
+def ranks(trial: Trial) -> Tally:
+    """`kill -9` of one rank of two, which torchrun starts again, or of torchrun, which we do.
+
+    What they end with is not what one process ends with, to the bit, but what two do.
+    """
+    tally = Tally()
+    began = time.monotonic()
+    trial.fresh("two")
+    ended = trial.start("two", ranks=2).end()
+    trial = replace(trial, whole=trial.folder / "two", took=time.monotonic() - began)
+    trial.check("two ranks", ended, tally, "two")
+    trial.fresh()
+    program = trial.start(ranks=2)
+    while tally.struck < trial.count:
+        if program.wait(trial.rng.uniform(0.15, 1.0) * trial.took):
+            trial.check(f"after {tally.struck} faults", program.end(), tally)
+            trial.fresh()
+            program = trial.start(ranks=2)
+            continue
+        tally.struck += 1
+        of_two = _ranks_of(program)
+        if of_two and trial.rng.random() < 0.5:
+            trial.rng.choice(of_two).kill()
+        else:
+            program.process.kill()
+            program.process.wait()
+            program = trial.start(ranks=2)
+    trial.check(f"after {tally.struck} faults", program.end(), tally)
+    return tally
+
+
+def _ranks_of(program: Program) -> list[psutil.Process]:
+    try:
+        children = psutil.Process(program.process.pid).children()
+        return [child for child in children if PROGRAM in child.cmdline()]
+    except psutil.Error:
+        return []
+
+
 TRIALS = {
     trial.__name__: trial
-    for trial in (kills, stops, workers, flips, unreadable, room, together, clock)
+    for trial in (kills, stops, workers, flips, unreadable, room, together, clock, ranks)
 }
