@@ -34,7 +34,8 @@ def dataset(file: h5py.File, name: str, kinds: str, shape: tuple[int | None, ...
     """A dataset of the file that is what it should be, and no larger than what is stored of it.
 
     Args:
-        kinds: of NumPy's `dtype.kind`, any of these; "O": text of any length, "S": of one.
+        kinds: of NumPy's `dtype.kind`, any of these; "S": text of one length. Text of any length is never
+            read: HDF5 keeps it in a heap without checksums, and on a damaged one may go round for ever.
         shape: None: any length.
 
     Raises:
@@ -48,8 +49,9 @@ def dataset(file: h5py.File, name: str, kinds: str, shape: tuple[int | None, ...
         raise ValueError(f"{name} is no array")
     if found.is_virtual or found.external:
         raise ValueError(f"{name} is in another file")
-    text = h5py.check_string_dtype(found.dtype) is not None
-    if found.dtype.kind not in kinds or text != (found.dtype.kind in "OS"):
+    if h5py.check_string_dtype(found.dtype) is not None and found.dtype.kind == "O":
+        raise ValueError(f"{name} is text of any length; it must be of one, as NumPy's 'S' is")
+    if found.dtype.kind not in kinds:
         raise ValueError(f"{name} is of type {found.dtype}")
     given = found.shape  # None of an empty one, () of a scalar
     if given is None or len(given) != len(shape):

@@ -161,9 +161,10 @@ def _read_row(
     x, y, width, height = (_finite(value, f"{where}: bbox") for value in bbox)
     if width < 0 or height < 0:
         raise InputError(f"{where}: bbox has a negative width or height")
+    right, lower = (_finite(value, f"{where}: bbox") for value in (x + width, y + height))
     score = _finite(row["score"], f"{where}: score")
     mask = read_mask(row.get("segmentation"), sizes.get(image_id), f"{where}: segmentation")
-    return image_id, _Detection([x, y, x + width, y + height], labels[category_id], score, mask)
+    return image_id, _Detection([x, y, right, lower], labels[category_id], score, mask)
 
 
 def _finite(value: Any, what: str) -> float:

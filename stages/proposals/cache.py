@@ -49,7 +49,7 @@ class Proposals:
         if path.exists():
             check_regular(path)
         with damage_named(path, "not a file of proposals"), h5py.File(path) as file:
-            ids = [name.decode() for name in dataset(file, "image_ids", "OS", (None,))[:]]
+            ids = [name.decode() for name in dataset(file, "image_ids", "S", (None,))[:]]
             boxes = dataset(file, "boxes", "f", (None, 4))
             offsets = dataset(file, "offsets", "i", (len(ids) + 1,))[:]
             self._offsets = rows_of(offsets, len(boxes))

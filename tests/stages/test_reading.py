@@ -27,9 +27,9 @@ def test_what_is_as_it_should_be(tmp_path: Path) -> None:
     rows = np.arange(8, dtype=np.float32).reshape(2, 4)
     with h5py.File(written(tmp_path / "a.h5", rows)) as file:
         assert np.array_equal(dataset(file, "rows", "f", (None, 4))[:], rows)
-    names = ["a", "\u00e9"]
+    names = np.array([b"a", b"bc"])
     with h5py.File(written(tmp_path / "b.h5", names)) as file:
-        assert [name.decode() for name in dataset(file, "rows", "O", (2,))[:]] == names
+        assert np.array_equal(dataset(file, "rows", "S", (2,))[:], names)
     checked = written(
         tmp_path / "c.h5",
         lambda file: file.create_dataset("rows", data=rows, chunks=(1, 4), fletcher32=True),

@@ -225,6 +225,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, detected, monkeypatc
         (json.dumps([{**GOOD, "bbox": [0, 0, 2]}]), "four numbers"),
         (json.dumps([{**GOOD, "bbox": [0, 0, -2, 2]}]), "negative"),
         (json.dumps([{**GOOD, "bbox": [0, 0, "2", 2]}]), "bbox is not a finite"),
+        (json.dumps([{**GOOD, "bbox": [1e308, 0, 1e308, 2]}]), "bbox is not a finite"),
         (json.dumps([{**GOOD, "score": math.nan}]), "score is not a finite"),
         (json.dumps([{**GOOD, "score": 10**400}]), "score is not a finite"),
     ],

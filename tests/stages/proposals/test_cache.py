@@ -122,17 +122,28 @@ def test_a_flipped_bit_anywhere_is_damage_or_nothing(tmp_path: Path) -> None:
     assert damaged > 100  # of the rest nothing depends
 
 
-def test_files_of_before_whose_names_have_no_checksums_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "proposals.h5"
+def plain(path: Path, names: Any) -> Path:
+    """As anybody with h5py would write it."""
     with h5py.File(path, "w") as file:
         file["boxes"] = np.concatenate(BOXES)
         file["offsets"] = np.cumsum([0, *map(len, BOXES)])
         file["sizes"] = np.array([(made.width, made.height) for made in RECORDS])
-        names = [str(made.image_id) for made in RECORDS]
-        file.create_dataset("image_ids", data=names, dtype=h5py.string_dtype())
-    proposals = Proposals(path)
+        file["image_ids"] = names
+    return path
+
+
+def test_made_elsewhere_without_checksums_it_is_read(tmp_path: Path) -> None:
+    names = np.array([str(made.image_id).encode() for made in RECORDS])
+    proposals = Proposals(plain(tmp_path / "proposals.h5", names))
     for made, boxes in zip(RECORDS, BOXES, strict=True):
         assert np.array_equal(proposals.of(made), boxes)
+
+
+def test_names_of_any_length_are_refused(tmp_path: Path) -> None:
+    """HDF5 itself hangs on a damaged heap of them."""
+    path = plain(tmp_path / "proposals.h5", [str(made.image_id) for made in RECORDS])
+    with pytest.raises(InputError, match="image_ids is text of any length; it must be of one"):
+        Proposals(path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no HDF5", b"\x89HDF\r\n\x1a\n"])
