@@ -5,7 +5,9 @@ Free of torch: worker processes load it.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +22,24 @@ class TerminatedError(KeyboardInterrupt):
 
 
 def listen() -> None:
-    """From now on SIGTERM raises `TerminatedError` in the main thread; Python would just end."""
+    """From now on SIGTERM raises `TerminatedError` in the main thread; Python would just end.
+
+    And neither it nor Ctrl-C is lost where Python drops what is raised: in a finaliser, say.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+        sys.unraisablehook = _dropped
+
+
+def _dropped(what: sys.UnraisableHookArgs) -> None:
+    if not issubclass(what.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+        return
+    # Raised here it would be dropped again: the signal comes once more, in a moment.
+    number = signal.SIGTERM if issubclass(what.exc_type, TerminatedError) else signal.SIGINT
+    again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def leave_to_parent(_: int = 0) -> None:

@@ -52,6 +52,8 @@ def parse(
     for word in arguments:
         if len(word) > LONGEST_PATH:  # tyro takes seconds over megabytes
             raise InputError(f"an option of {len(word)} characters: {word}")
+        if word.endswith("=--"):  # argparse makes a list of it
+            raise InputError(f"{word}: '--' is no value")
     parser = argparse.ArgumentParser(prog=f"python -m {paper}", allow_abbrev=False, add_help=False)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--data")

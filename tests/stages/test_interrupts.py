@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +20,7 @@ def handlers() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run with it ignored
     listen()
     yield
+    sys.unraisablehook = sys.__unraisablehook__
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -68,6 +71,32 @@ class TestHeld:
             pass
         with pytest.raises(error):
             send(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminatedError)]
+)
+def test_it_is_not_lost_in_a_finaliser(number: int, error: type[BaseException]) -> None:
+    class Ending:
+        def __del__(self) -> None:
+            send(number)
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        Ending()
+        while time.monotonic() < began + 10:
+            time.sleep(0.01)
+    assert caught.type is error
+    assert time.monotonic() < began + 5
+
+
+def test_other_faults_of_finalisers_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    class Ending:
+        def __del__(self) -> None:
+            raise ZeroDivisionError
+
+    Ending()
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_what_went_wrong_in_the_block_is_told_not_the_interruption() -> None:

@@ -86,6 +86,11 @@ def test_an_option_of_megabytes_is_refused_at_once(option: str) -> None:
     assert len(message) < 2000
 
 
+@pytest.mark.parametrize("option", ["--tag", "--runs", "--top"])
+def test_two_dashes_are_no_value(option: str) -> None:
+    assert complaint(f"{option}=--") == f"{option}=--: '--' is no value"
+
+
 @pytest.mark.parametrize("argument", ["--nothing-like-it-at-all", "stray", "--prese"])
 def test_what_is_like_no_option_is_named(argument: str) -> None:
     assert complaint(argument, "micro").startswith(f"unknown option {argument};")
