@@ -23,7 +23,7 @@ RESULTS = "detections.json"
 KEPT = 60.0  # seconds after which what was found is on the disk, should the process be killed
 # Photographs after which freed memory goes back to the kernel: theirs are of many sizes, whose blocks
 # leave gaps in the heap that others do not fit in.
-TRIMMED = 50
+TRIMMED = 10
 
 
 def detect(arguments: Sequence[str]) -> None:
