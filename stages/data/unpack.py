@@ -30,14 +30,19 @@ def unpack(archive: Path, folder: Path) -> None:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as opened:
                 # zipfile would write `../a` as `a`: not outside, but not what was meant either.
-                for name in opened.namelist():
+                for info in opened.infolist():
+                    name = info.filename
                     if leaves_its_folder(name):
                         raise InputError(f"{archive}: {name!r} would be written outside {folder}")
+                    # LZMA asks for as much memory as the archive says, up to 4 GB.
+                    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise InputError(f"{archive}: {name!r} is not deflated but otherwise packed")
                 opened.extractall(folder)
             return
         if not hasattr(tarfile, "data_filter"):
             raise InputError(f"{archive}: needs Python 3.11.4 or later to be unpacked safely")
-        with tarfile.open(archive) as tar:
+        # By its name: what calls itself .tar may be xz, which is LZMA too.
+        with tarfile.open(archive, "r:" if archive.suffix == ".tar" else "r:gz") as tar:
             for member in tar:
                 # The filter would write `/a` as `a`, likewise.
                 if leaves_its_folder(member.name):
@@ -57,8 +62,6 @@ def unpack(archive: Path, folder: Path) -> None:
     ) as error:
         raise InputError(f"{archive}: damaged: {one_line(error)}") from None
     except OSError as error:
-        if error.errno is None:  # bzip2's own
-            raise InputError(f"{archive}: damaged: {one_line(error)}") from None
         if error.errno not in NAMES_FAULTS:  # a full disk, say
             raise
         raise InputError(f"{archive}: holds what cannot be written: {one_line(error)}") from None

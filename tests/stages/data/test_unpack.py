@@ -93,14 +93,22 @@ def test_links_and_devices_are_refused(
     assert everything(tmp_path / "in" / "out") == set()
 
 
-def test_damage_that_only_bzip2_finds(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_BZIP2) as archive:
-        archive.writestr("a", bytes(range(256)) * 40)
-    content = bytearray((tmp_path / "x.zip").read_bytes())
-    content[content.index(b"BZh") + 6] ^= 255  # in the block's magic
-    (tmp_path / "x.zip").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.zip: damaged: "):
-        unpack(tmp_path / "x.zip", tmp_path / "out")
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_is_deflated_or_not_packed(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as opened:
+        opened.writestr("a", b"hello" * 100)
+    with pytest.raises(InputError, match=r"x\.zip: 'a' is not deflated"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mode", ["w:xz", "w:bz2", "w:gz"])
+def test_a_tar_is_what_its_name_says(tmp_path: Path, mode: str) -> None:
+    """xz would ask for gigabytes if it says so."""
+    path = tar_of(tmp_path / "x.tar", [(tarfile.TarInfo("a"), b"hello")], mode)
+    with pytest.raises(InputError, match=r"x\.tar: damaged"):
+        unpack(path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("names", [["a" * 300], ["a", "a/b"], ["a/b", "a"]])
