@@ -36,7 +36,9 @@ def unpack(archive: Path, folder: Path) -> None:
                         raise InputError(f"{archive}: {name!r} would be written outside {folder}")
                     # LZMA asks for as much memory as the archive says, up to 4 GB.
                     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                        raise InputError(f"{archive}: {name!r} is not deflated but otherwise packed")
+                        raise InputError(
+                            f"{archive}: {name!r} is not deflated but otherwise packed"
+                        )
                 opened.extractall(folder)
             return
         if not hasattr(tarfile, "data_filter"):
