@@ -30,6 +30,7 @@ from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.stage import find_proposals
 from stages.store import Artifact, Job, Store, stage
+from stages.training.image_batches import check_step
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,16 @@ def train_and_test(config: Config, store: Store) -> Trained:
     """From images to the evaluated detections of the test split: figure 1."""
     name, top, context = config.backbone.name, config.top, config.context
     take = dataclasses.replace(config.features, layer=feature_layer(name, config.features.layer))
+    tune = config.fine_tune
+    if tune.sgd.iterations:
+        check_step(tune.positives + tune.backgrounds, store.ranks, "windows")  # before any search
     data = load_data(config.data, store)
     proposals = find_proposals(config.proposals, config.proposals_file, data, store)
     weights = find_weights(config.backbone, store)
 
     training: list[Artifact] = []
-    if config.fine_tune.sgd.iterations:
-        tuned = store.run(fine_tune, data, proposals, weights, name, top, context, config.fine_tune)
+    if tune.sgd.iterations:
+        tuned = store.run(fine_tune, data, proposals, weights, name, top, context, tune)
         weights = Weights(tuned.path / "weights.pt", tuned.fingerprint)
         training.append(tuned)
     windows = (data, proposals, weights, name, top, context)

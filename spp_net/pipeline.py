@@ -27,6 +27,7 @@ from stages.evaluation.stage import evaluate_detections
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.stage import find_proposals
 from stages.store import Artifact, Job, Store, stage
+from stages.training.image_batches import check_step
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ def train_and_test(config: Config, store: Store) -> Trained:
     name, top, pyramid = config.backbone.name, config.top, config.pyramid
     check_backbone(name)
     take = dataclasses.replace(config.features, layer=feature_layer(name, config.features.layer))
+    tune = config.fine_tune
+    if tune.sgd.iterations:
+        check_step(tune.positives + tune.backgrounds, store.ranks, "windows")  # before any search
     data = load_data(config.data, store)
     proposals = find_proposals(config.proposals, config.proposals_file, data, store)
     weights = find_weights(config.backbone, store)
@@ -76,10 +80,8 @@ def train_and_test(config: Config, store: Store) -> Trained:
     training = [*maps, network]
     learnt: Dataset = data if config.difficult else WithoutDifficult(data)
     windows = (learnt, proposals, maps)
-    if config.fine_tune.sgd.iterations:
-        network = store.run(
-            fine_tune, *windows, untuned, name, top, pyramid.levels, config.fine_tune
-        )
+    if tune.sgd.iterations:
+        network = store.run(fine_tune, *windows, untuned, name, top, pyramid.levels, tune)
         training.append(network)
     features = store.run(cache_features, *windows, network, name, top, pyramid, take)
     svms = store.run(train_svms, learnt, proposals, features, top, config.svms)

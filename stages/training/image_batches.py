@@ -21,14 +21,18 @@ from stages.ranks import ALONE, Ranks
 NAMED = 3  # objects with a mask beside their box
 
 
-def check_step(images: int, ranks: Ranks) -> None:
+def check_step(count: int, ranks: Ranks, what: str = "images") -> None:
     """Before anything is made for a training whose steps have too few images for all ranks.
+
+    Args:
+        count: of a step.
+        what: they are, for people.
 
     Raises:
         InputError, SystemExit: see `Ranks.refuse`.
     """
-    if images < ranks.world:
-        ranks.refuse(f"images of a step: {images} for {ranks.world} ranks (processes)")
+    if count < ranks.world:
+        ranks.refuse(f"{what} of a step: {count} for {ranks.world} ranks (processes)")
 
 
 class ImageBatches:

@@ -18,9 +18,11 @@ from rcnn_v1.config import PRESETS
 from rcnn_v1.detector import load
 from rcnn_v1.pipeline import Finished, run
 from stages.data.decode import image_of
+from stages.errors import InputError
 from stages.evaluation.detections_io import load_detections
 from stages.options import resolve_dtypes
 from stages.proposals.cache import Proposals
+from stages.ranks import Ranks
 from stages.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -247,3 +249,9 @@ def test_a_damaged_artifact_is_made_again_and_the_same(
     assert said.count("-- ") == 1
     with np.load(svms) as arrays:
         assert all(np.array_equal(arrays[key], value) for key, value in before.items())
+
+
+def test_more_ranks_than_windows_a_step_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="windows of a step: "):
+        run(CONFIG, Store(tmp_path / "store", ranks=Ranks(0, 999)))
+    assert not list((tmp_path / "store").glob("*/manifest.json"))

@@ -23,6 +23,7 @@ from stages.errors import InputError
 from stages.evaluation.detections_io import load_detections
 from stages.options import resolve_dtypes
 from stages.proposals.cache import Proposals
+from stages.ranks import Ranks
 from stages.store import Store
 
 CONFIG = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does
@@ -175,3 +176,9 @@ def test_a_network_without_fully_connected_layers_is_refused_at_once(tmp_path: P
     assert [path.name.rpartition("-")[0] for path in (tmp_path / "store").glob("*-*")] == [
         "draw_shapes"
     ]
+
+
+def test_more_ranks_than_windows_a_step_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="windows of a step: "):
+        run(CONFIG, Store(tmp_path / "store", ranks=Ranks(0, 999)))
+    assert not list((tmp_path / "store").glob("*/manifest.json"))

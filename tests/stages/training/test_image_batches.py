@@ -45,6 +45,8 @@ def test_no_more_ranks_than_images_a_step() -> None:
     check_step(2, Ranks(0, 2))
     with pytest.raises(InputError, match="1 for 2 ranks"):
         check_step(1, Ranks(0, 2))
+    with pytest.raises(InputError, match="windows of a step: 1"):
+        check_step(1, Ranks(0, 2), "windows")
     with pytest.raises(InputError, match="2 for 3 ranks"):
         ImageBatches([], np.arange(9), 2, True, 0, ranks=Ranks(0, 3))
 
