@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)  # the others wait while one trains SVMs; a dead one torchrun sees
+# For the others to come. Now and then two never connect (Gloo's `connectFullMesh`): torchrun tries again.
+MEETING = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ def join(device: str) -> Ranks:
 
     Args:
         device: "cuda" gives each process of a machine a GPU of its own.
+
+    Raises:
+        RuntimeError: the others have not come in time, see `lost_a_rank`.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -103,7 +108,10 @@ def join(device: str) -> Ranks:
     if not dist.is_initialized():
         # Objects and waiting go over Gloo even between GPUs.
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=MEETING)
+        # From here on; PyTorch has no public way to say so.
+        dist.distributed_c10d._set_pg_timeout(PATIENCE)
+        dist.distributed_c10d._get_default_store().set_timeout(PATIENCE)
     return Ranks(dist.get_rank(), world)
 
 
@@ -145,9 +153,11 @@ def end_with_torchrun(beat: float = 1.0, grace: float = 30.0) -> None:
 
 
 def lost_a_rank(error: Exception) -> bool:
-    """Whether it is what the others see of a rank that died."""
-    return isinstance(error, RuntimeError) and any(
-        name in str(error) for name in ("gloo", "NCCL", "Connection closed by peer")
+    """Whether it is what the others see of a rank that died, or never came."""
+    of_torch = type(error).__name__ in ("DistStoreError", "DistNetworkError", "DistBackendError")
+    return isinstance(error, RuntimeError) and (
+        of_torch
+        or any(name in str(error) for name in ("gloo", "NCCL", "Connection closed by peer"))
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,56 @@ def test_what_a_dead_rank_looks_like() -> None:
     assert lost_a_rank(RuntimeError("[gloo/transport/tcp/pair.cc:538] Read error"))
     assert not lost_a_rank(RuntimeError("shape mismatch"))
     assert not lost_a_rank(ValueError("gloo"))
+
+
+MEETING = """
+import os, sys, time
+from datetime import timedelta
+from stages import ranks
+ranks.MEETING = timedelta(seconds=2)
+try:
+    mine = ranks.join("cpu")
+except Exception as error:
+    print("lost" if ranks.lost_a_rank(error) else repr(error))
+    sys.exit()
+time.sleep(5 * mine.rank)  # longer than they may take to meet
+mine.wait()
+print(mine.tell(["said by", mine.rank]))
+ranks.leave()
+"""
+
+
+def met(started: int) -> list[str]:
+    """What so many ranks of two say in the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEETING],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "LOCAL_RANK": str(rank),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(started)
+    ]
+    return [program.communicate(timeout=60)[0].strip() for program in programs]
+
+
+def test_a_rank_whose_others_do_not_come_says_so_in_time() -> None:
+    assert met(1) == ["lost"]
+
+
+def test_once_they_have_met_they_wait_for_longer() -> None:
+    assert met(2) == ["['said by', 0]"] * 2
 
 
 ORPHAN = """
