@@ -46,6 +46,9 @@ def spread(
     with ProcessPoolExecutor(
         min(workers, len(chunks)), mp_context=spawn, initializer=_prepare
     ) as pool:
+        # All workers before the thread that watches them: of one killed while it starts the others one by
+        # one, which it would do, some are never heard of (CPython's own way for forked ones).
+        pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
         try:
             with ctrl_c_waits():  # and is blocked in the workers, which start now
                 waiting = deque(pool.submit(_work_through, work, chunk) for chunk in chunks)

@@ -67,6 +67,43 @@ def test_a_worker_that_is_killed_is_noticed() -> None:
     assert lost_a_worker(caught.value)
 
 
+STARTING = """
+import os, signal, time
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnProcess
+from stages.processes import spread
+from tests.stages.workers import square
+
+start, started = SpawnProcess.start, []
+
+def start_late(process):
+    if started:  # an executor that watches already learns of it before it knows of the second
+        os.kill(started[0].pid, signal.SIGKILL)
+        time.sleep(1.0)
+    start(process)
+    started.append(process)
+
+if __name__ == "__main__":
+    SpawnProcess.start = start_late
+    try:
+        list(spread(square, range(10), 2))
+    except BrokenProcessPool:
+        print("noticed", flush=True)
+"""
+
+
+def test_one_killed_while_the_other_starts_is_noticed_and_the_program_ends(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(STARTING)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "noticed\n", "")
+
+
 def test_so_is_one_of_pytorchs() -> None:
     class Killed(torch.utils.data.Dataset[int]):
         def __len__(self) -> int:
