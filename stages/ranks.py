@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)  # the others wait while one trains SVMs; a dead one torchrun sees
-# For the others to come. Now and then two never connect (Gloo's `connectFullMesh`): torchrun tries again.
+# For the others to come. Started again by a torchrun that has them share its store (ours does not, see
+# the Makefile) they may look for the dead ones, and wait; ended, they are started once more.
 MEETING = timedelta(minutes=5)
 
 

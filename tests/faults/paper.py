@@ -24,6 +24,7 @@ MODULES = {
     FASTER: "faster_rcnn",
     MASK: "mask_rcnn",
 }
+STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # of torchrun's ranks, as `make` has it
 # Of a step; the paper's RPN learns from one, which is not enough for two ranks.
 IMAGES = {FASTER: ("--alternating.rpn-images", "2", "--joint.sampling.images", "2")}
 
@@ -85,7 +86,7 @@ class Program:
             self.process = subprocess.Popen(
                 [*launch, "-m", PROGRAM, MODULES[paper], *options],
                 cwd=ROOT,
-                env={**os.environ, **({"FAULTS_CLOCK": "1"} if jumps else {})},
+                env={**os.environ, **STORE, **({"FAULTS_CLOCK": "1"} if jumps else {})},
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
