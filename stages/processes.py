@@ -43,22 +43,23 @@ def spread(
     # Spawned, not forked: the caller may hold threads and an accelerator. An executor, not a Pool:
     # when a worker is killed it says so, where a Pool waits for ever.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(chunks)), mp_context=spawn, initializer=_prepare
-    ) as pool:
-        # All workers before the thread that watches them: of one killed while it starts the others one by
-        # one, which it would do, some are never heard of (CPython's own way for forked ones).
-        pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
-        try:
-            with ctrl_c_waits():  # and is blocked in the workers, which start now
-                waiting = deque(pool.submit(_work_through, work, chunk) for chunk in chunks)
-            while waiting:
-                yield from waiting.popleft().result()
-        except BaseException:
-            # Not `Executor.map`, which cancels from this thread: what the executor's own then finds
-            # cancelled, with its workers gone too, it takes for an error and prints.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=spawn, initializer=_prepare)
+    # All workers before the thread that watches them: of one killed while it starts the others one by
+    # one, which it would do, some are never heard of (CPython's own way for forked ones).
+    pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
+    try:
+        with ctrl_c_waits():  # and is blocked in the workers, which start now
+            waiting = deque(pool.submit(_work_through, work, chunk) for chunk in chunks)
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        # Not asked to end, and waited for: one killed by now may have the others wait for a lock of its.
+        # Nor `Executor.map`, which cancels from this thread: what the executor's own then finds
+        # cancelled, with its workers gone too, it takes for an error and prints.
+        started = list(pool._processes.values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in started:  # `terminate_workers` of Python 3.14
+            process.terminate()
 
 
 def apart(work: Callable[[], T]) -> T:

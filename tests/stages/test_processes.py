@@ -104,7 +104,32 @@ def test_one_killed_while_the_other_starts_is_noticed_and_the_program_ends(tmp_p
     assert (done.returncode, done.stdout, done.stderr) == (0, "noticed\n", "")
 
 
-def test_so_is_one_of_pytorchs() -> None:
+DEAF = """
+from concurrent.futures.process import _ExecutorManagerThread
+from stages.processes import spread
+from tests.stages.workers import square
+
+if __name__ == "__main__":
+    # As where a worker was killed with the lock of what they are told by.
+    _ExecutorManagerThread.shutdown_workers = lambda self: None
+    print([value for value, _ in spread(square, range(4), 2)], flush=True)
+"""
+
+
+def test_workers_are_not_asked_to_end(tmp_path: Path) -> None:
+    """One that does not hear would be waited for, by a program that is done."""
+    (tmp_path / "program.py").write_text(DEAF)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1, 4, 9]\n", "")
+
+
+def test_a_killed_worker_of_pytorchs_is_noticed() -> None:
     class Killed(torch.utils.data.Dataset[int]):
         def __len__(self) -> int:
             return 4
