@@ -142,8 +142,9 @@ def workers(trial: Trial) -> Tally:
 def _workers_of(program: Program) -> list[psutil.Process]:
     try:
         children = psutil.Process(program.process.pid).children(recursive=True)
-        # Not multiprocessing's own helper, which cleans up behind the others.
-        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+        # Not multiprocessing's own helper, which cleans up behind the others; nor git, asked for the commit.
+        others = ("resource_tracker", "git describe")
+        return [c for c in children if not any(name in " ".join(c.cmdline()) for name in others)]
     except psutil.Error:
         return []
 
