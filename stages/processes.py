@@ -53,9 +53,9 @@ def spread(
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        # Not asked to end, and waited for: one killed by now may have the others wait for a lock of its.
-        # Nor `Executor.map`, which cancels from this thread: what the executor's own then finds
-        # cancelled, with its workers gone too, it takes for an error and prints.
+        # Ended, not asked to end and waited for: one killed by now may have the others wait for a lock of
+        # its. What still waits is cancelled by the executor's own thread: `Executor.map` does so from
+        # this one, and what the other then finds cancelled, its workers gone too, it prints as an error.
         started = list(pool._processes.values())
         pool.shutdown(wait=False, cancel_futures=True)
         for process in started:  # `terminate_workers` of Python 3.14

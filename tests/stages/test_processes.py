@@ -67,6 +67,18 @@ def test_a_worker_that_is_killed_is_noticed() -> None:
     assert lost_a_worker(caught.value)
 
 
+def run_to_its_end(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """A program in a file, which spawned workers need; it may not hang."""
+    (folder / "program.py").write_text(program)
+    return subprocess.run(
+        [sys.executable, str(folder / "program.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 STARTING = """
 import os, signal, time
 from concurrent.futures.process import BrokenProcessPool
@@ -93,14 +105,7 @@ if __name__ == "__main__":
 
 
 def test_one_killed_while_the_other_starts_is_noticed_and_the_program_ends(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(STARTING)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "program.py")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_to_its_end(tmp_path, STARTING)
     assert (done.returncode, done.stdout, done.stderr) == (0, "noticed\n", "")
 
 
@@ -118,14 +123,7 @@ if __name__ == "__main__":
 
 def test_workers_are_not_asked_to_end(tmp_path: Path) -> None:
     """One that does not hear would be waited for, by a program that is done."""
-    (tmp_path / "program.py").write_text(DEAF)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "program.py")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_to_its_end(tmp_path, DEAF)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1, 4, 9]\n", "")
 
 
