@@ -15,9 +15,9 @@ from fast_rcnn.svd import check_ranks, compress, split
 from fast_rcnn.train import train_detector
 from stages.backbones.config import Name
 from stages.backbones.weights import fill, find_weights, load_state
-from stages.data.difficult import WithoutDifficult
+from stages.data.difficult import training_split
 from stages.data.load import load_data
-from stages.data.records import Dataset, Record
+from stages.data.records import Dataset, Record, TrainingData
 from stages.detect import Detection, detect_split
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.cache import Proposals
@@ -62,8 +62,9 @@ def train_and_test(config: Config, store: Store) -> Trained:
     check_ranks(name, svd)  # before anything is trained
     check_step(config.sampling.images, store.ranks)
     data = load_data(config.data, store)
-    proposals = find_proposals(config.proposals, config.proposals_file, data, store)
-    trained = train_on(config, data, proposals, store)
+    found = find_proposals(config.proposals, config.proposals_file, data, store)
+    proposals = found.all
+    trained = train_on(config, data, found.train, store)
     model = assemble_from(config, data, trained, store)
     training = [trained, model]
     if svd != SVDConfig():
@@ -76,7 +77,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
 
 def train_on(
     config: Config,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     store: Store,
     start: Artifact | None = None,
@@ -84,7 +85,7 @@ def train_on(
     """The training; `start`: see `train_detector`."""
     return store.run(
         train_detector,
-        data if config.difficult else WithoutDifficult(data),
+        training_split(data, config.difficult),
         proposals,
         find_weights(config.backbone, store),
         config.backbone.name,

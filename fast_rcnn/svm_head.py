@@ -16,7 +16,7 @@ from fast_rcnn.network import FastRCNN
 from rcnn_v1.features import write_features
 from stages.backbones.backbone import Backbone
 from stages.data.images import image_tensor
-from stages.data.records import Dataset, Record
+from stages.data.records import Dataset, Record, TrainingData
 from stages.detect import Detection, detect_split
 from stages.proposals.cache import Proposals
 from stages.stopwatch import Stopwatch
@@ -51,7 +51,7 @@ class FastExtractor:
 
 @stage(version=2, together=True)
 def cache_fast_features(
-    job: Job, data: Dataset, proposals: Artifact, model: Artifact, top: int | None, layer: str
+    job: Job, data: TrainingData, proposals: Artifact, model: Artifact, top: int | None, layer: str
 ) -> None:
     """`layer`'s values of every training window, for R-CNN's SVMs. Writes `features/*.h5`."""
     fast = load(model.path, job.device)

@@ -15,7 +15,7 @@ from fast_rcnn.targets import statistics
 from stages.backbones.config import Name
 from stages.backbones.networks import early_layers_of
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
-from stages.data.records import Dataset
+from stages.data.records import TrainingData
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, training_windows
@@ -34,7 +34,7 @@ def losses_of(model: FastRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
 @stage(version=5, together=True)
 def train_detector(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     weights: Weights,
     name: Name,

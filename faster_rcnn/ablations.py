@@ -24,7 +24,7 @@ from faster_rcnn.recall_plot import draw_recalls, recalls
 from faster_rcnn.train import RPN_LAYERS
 from stages.ablation import Claim, Variant, compare, keep_description, write_tables
 from stages.backbones.weights import find_weights, load_state
-from stages.data.difficult import WithoutDifficult
+from stages.data.difficult import training_split
 from stages.data.records import Dataset
 from stages.options import parse, store_of
 from stages.proposals.cache import Proposals
@@ -75,7 +75,9 @@ def ablate(arguments: Sequence[str]) -> None:
 
     def run() -> tuple[Dataset, Table, dict[str, Artifact]]:
         base = train_and_test(config, store)
-        searched = find_proposals(SelectiveSearchConfig(), chosen.proposals_file, base.data, store)
+        searched = find_proposals(
+            SelectiveSearchConfig(), chosen.proposals_file, base.data, store
+        ).all
         table = Table()
         own = test_time_rows(config, base, searched, table, store)
         if chosen.rows == "all":
@@ -249,7 +251,7 @@ def _train_fast(
     """Step 2 of the alternating training, on other proposals, the best `top` of an image."""
     return store.run(
         train_detector,
-        data if config.difficult else WithoutDifficult(data),
+        training_split(data, config.difficult),
         proposals,
         find_weights(config.backbone, store),
         config.backbone.name,

@@ -10,7 +10,7 @@ from faster_rcnn.config import Config
 from faster_rcnn.propose import propose_with
 from faster_rcnn.train import train_rpn
 from stages.backbones.weights import Weights
-from stages.data.records import Dataset
+from stages.data.records import TrainingData
 from stages.store import Artifact, Store
 
 
@@ -37,7 +37,7 @@ class Steps:
         return tuple(vars(self).values())
 
 
-def alternate(config: Config, data: Dataset, weights: Weights, store: Store) -> Steps:
+def alternate(config: Config, data: TrainingData, weights: Weights, store: Store) -> Steps:
     """The four steps.
 
     Args:
@@ -59,7 +59,7 @@ def alternate(config: Config, data: Dataset, weights: Weights, store: Store) -> 
 
 
 def _train_rpn(
-    config: Config, data: Dataset, weights: Weights, store: Store, detector: Artifact | None
+    config: Config, data: TrainingData, weights: Weights, store: Store, detector: Artifact | None
 ) -> Artifact:
     return store.run(
         train_rpn,
@@ -77,7 +77,7 @@ def _train_rpn(
 
 def _train_detector(
     config: Config,
-    data: Dataset,
+    data: TrainingData,
     weights: Weights,
     proposals: Artifact,
     store: Store,

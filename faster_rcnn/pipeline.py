@@ -15,7 +15,7 @@ from faster_rcnn.propose import propose_with
 from faster_rcnn.train import RPN_LAYERS, TRUNK, train_jointly
 from stages.backbones.config import Name
 from stages.backbones.weights import find_weights, load_state
-from stages.data.difficult import WithoutDifficult
+from stages.data.difficult import training_split
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
@@ -91,7 +91,7 @@ def train(
     config: Config, data: Dataset, store: Store
 ) -> tuple[Artifact, Artifact, tuple[Artifact, ...]]:
     """The trainings that hold the RPN and the detector, over the same convolutions; and all stages."""
-    learnt = data if config.difficult else WithoutDifficult(data)
+    learnt = training_split(data, config.difficult)
     weights = find_weights(config.backbone, store)
     if config.training == "alternating":
         steps = alternate(config, learnt, weights, store)

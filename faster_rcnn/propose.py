@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from faster_rcnn.train import RPN_LAYERS, TRUNK, load_parts
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.images import image_tensor
-from stages.data.records import Dataset
+from stages.data.records import Dataset, TrainingData
 from stages.device import DType
 from stages.proposals.cache import write_proposals
 from stages.proposals.stage import keep_recall
@@ -31,7 +31,7 @@ SHARD = 16  # images: what a kill may cost
 
 def propose_with(
     config: Config,
-    data: Dataset,
+    data: TrainingData,
     trained: Artifact,
     proposals: ProposalConfig,
     split: Literal["train", "test"],
@@ -54,7 +54,7 @@ def propose_with(
 @stage(version=2, together=True)
 def propose_by_rpn(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     trained: Artifact,
     name: Name,
     scale: ScaleConfig,
@@ -75,10 +75,11 @@ def propose_by_rpn(
 
 
 def propose_split(
-    job: Job, data: Dataset, model: FasterRCNN, split: Literal["train", "test"]
+    job: Job, data: TrainingData, model: FasterRCNN, split: Literal["train", "test"]
 ) -> None:
     """The proposals of a model that is ready. Writes what `search_selectively` writes."""
-    records = data.train if split == "train" else data.test
+    # Of a training split there is no test split to propose in.
+    records = data.train if split == "train" else cast(Dataset, data).test
     every = shards(job.folder / "shards", len(records), SHARD, ".npz")
     for shard, images in sweep(
         records, every, job.workers, "the RPN's proposals", image_tensor, job.ranks

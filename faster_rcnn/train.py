@@ -18,7 +18,7 @@ from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone, fill, load_state
 from stages.boxes import encode
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.ranks import Ranks
 from stages.resize import frame_of, size_at
@@ -34,7 +34,7 @@ TRUNK, RPN_LAYERS = "backbone.trunk.", "rpn."
 @stage(version=3, together=True)
 def train_rpn(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     weights: Weights,
     name: Name,
     scales: tuple[int, ...],
@@ -84,7 +84,7 @@ def train_rpn(
 @stage(version=3, together=True)
 def train_jointly(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     weights: Weights,
     name: Name,
     scales: tuple[int, ...],
@@ -177,7 +177,7 @@ def _losses(model: FasterRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"])
 
 
-def _batches(data: Dataset, images: int, config: TrainConfig, ranks: Ranks) -> ImageBatches:
+def _batches(data: TrainingData, images: int, config: TrainConfig, ranks: Ranks) -> ImageBatches:
     usable = np.flatnonzero([(~record.iscrowd).any() for record in data.train])
     if len(usable) == 0:
         raise InputError("Faster R-CNN needs objects in the training split")

@@ -20,7 +20,8 @@ from mask_rcnn.rle import encode
 from mask_rcnn.train import train_network
 from stages.backbones.config import Name
 from stages.backbones.weights import find_weights, load_state
-from stages.data.difficult import WithoutDifficult
+from stages.data.difficult import training_split
+from stages.data.images import check_masks
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
@@ -80,9 +81,11 @@ def train_and_test(config: Config, store: Store) -> Trained:
     layout_of(config.backbone.name, config.network, config.rpn)  # before anything is made for it
     check_step(config.train.sampling.images, store.ranks)
     data = load_data(config.data, store)
+    for record in data.test if config.network.mask.branch != "none" else ():
+        check_masks(record)  # now, not after the training
     trained = store.run(
         train_network,
-        data if config.difficult else WithoutDifficult(data),
+        training_split(data, config.difficult),
         find_weights(config.backbone, store),
         config.backbone.name,
         config.scale.train,

@@ -17,7 +17,7 @@ from mask_rcnn.network import MaskRCNN, build_untrained
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.images import check_masks
-from stages.data.records import Dataset
+from stages.data.records import TrainingData
 from stages.errors import InputError
 from stages.ranks import Ranks
 from stages.store import Job, stage
@@ -30,7 +30,7 @@ from stages.writing import replacing
 @stage(version=4, together=True)
 def train_network(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     weights: Weights,
     name: Name,
     scales: tuple[int, ...],
@@ -86,7 +86,7 @@ def _losses(model: MaskRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"])
 
 
-def _batches(data: Dataset, config: JointConfig, masks: bool, ranks: Ranks) -> ImageBatches:
+def _batches(data: TrainingData, config: JointConfig, masks: bool, ranks: Ranks) -> ImageBatches:
     with_objects = np.array([bool((~record.iscrowd).any()) for record in data.train])
     if not with_objects.any():
         raise InputError("Mask R-CNN needs objects in the training split")
@@ -97,8 +97,8 @@ def _batches(data: Dataset, config: JointConfig, masks: bool, ranks: Ranks) -> I
             "--network.mask.branch none trains boxes alone"
         )
     usable = np.flatnonzero(with_objects)
-    for record in [*data.train, *data.test] if masks else []:
-        check_masks(record)  # now, not when the image's turn comes, nor after the training
+    for record in data.train if masks else []:
+        check_masks(record)  # now, not when the image's turn comes
     images, training = config.sampling.images, config.train
     return ImageBatches(
         data.train, usable, images, training.mirror, training.sgd.seed, masks=masks, ranks=ranks

@@ -45,7 +45,7 @@ class FinishedRun(Run):
     @cached_property
     def proposals(self) -> Proposals:
         """Selective search's boxes of both splits."""
-        return Proposals(self.stage("search_selectively") / "proposals.h5")
+        return Proposals(self.stage("gather_proposals") / "proposals.h5")
 
     def stage(self, name: str) -> Path:
         """The folder that the (last) stage of that name left in the store.

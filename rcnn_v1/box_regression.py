@@ -21,7 +21,7 @@ from stages.backbones.config import Name
 from stages.backbones.weights import Weights
 from stages.boxes import encode
 from stages.data.images import image_tensor
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, training_windows
 from stages.reading import damage_named, dataset
@@ -38,7 +38,7 @@ SHARD = 16  # images
 @stage(version=4)
 def train_box_regressors(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     weights: Weights,
     name: Name,
@@ -58,7 +58,7 @@ def train_box_regressors(
 
 def fit_regressors(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     top: int | None,
     network: Extractor[T],
@@ -173,7 +173,7 @@ def _solve(gram: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def _cache_pool5(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     windows: Windows,
     chosen: np.ndarray,
     network: Extractor[T],

@@ -19,7 +19,7 @@ from rcnn_v1.extract import Extractor, WindowNetwork
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights
 from stages.data.images import image_tensor
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import windows_of
 from stages.reading import damage_named, dataset, rows_of
@@ -36,7 +36,7 @@ SHARD = 8  # images: held in memory until they are written, 36 kB a window for p
 @stage(version=4, together=True)
 def cache_features(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     weights: Weights,
     name: Name,

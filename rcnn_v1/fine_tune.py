@@ -21,7 +21,7 @@ from stages.backbones.config import Name
 from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.decode import ImageCache
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, draw_rows, training_windows
@@ -99,7 +99,7 @@ def softmax_loss(model: Classifier, batch: dict[str, Any]) -> dict[str, Tensor]:
 @stage(version=4, together=True)
 def fine_tune(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     weights: Weights,
     name: Name,

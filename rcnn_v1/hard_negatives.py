@@ -12,7 +12,7 @@ import numpy as np
 
 from rcnn_v1.features import FeatureCache
 from rcnn_v1.svm import negatives_of
-from stages.data.records import Dataset
+from stages.data.records import TrainingData
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import windows_of
 from stages.store import Artifact, Job, stage
@@ -44,7 +44,7 @@ class HardNegatives:
 @stage(version=1)
 def find_hard_negatives(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     features: Artifact,
     svms: Artifact,

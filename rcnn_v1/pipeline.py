@@ -22,6 +22,7 @@ from stages.backbones.config import Name
 from stages.backbones.networks import crop_size, layers_of
 from stages.backbones.weights import Weights, build_backbone, find_weights
 from stages.data.load import load_data
+from stages.data.parts import TrainingSplit
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
 from stages.errors import InputError
@@ -76,17 +77,18 @@ def train_and_test(config: Config, store: Store) -> Trained:
     if tune.sgd.iterations:
         check_step(tune.positives + tune.backgrounds, store.ranks, "windows")  # before any search
     data = load_data(config.data, store)
-    proposals = find_proposals(config.proposals, config.proposals_file, data, store)
+    found = find_proposals(config.proposals, config.proposals_file, data, store)
+    learnt, proposals = TrainingSplit(data), found.train
     weights = find_weights(config.backbone, store)
 
     training: list[Artifact] = []
     if tune.sgd.iterations:
-        tuned = store.run(fine_tune, data, proposals, weights, name, top, context, tune)
+        tuned = store.run(fine_tune, learnt, proposals, weights, name, top, context, tune)
         weights = Weights(tuned.path / "weights.pt", tuned.fingerprint)
         training.append(tuned)
-    windows = (data, proposals, weights, name, top, context)
+    windows = (learnt, proposals, weights, name, top, context)
     features = store.run(cache_features, *windows, take)
-    svms = store.run(train_svms, data, proposals, features, top, config.svms)
+    svms = store.run(train_svms, learnt, proposals, features, top, config.svms)
     regressors = store.run(train_box_regressors, *windows, config.box_regression)
     training += [features, svms, regressors]
 
@@ -103,9 +105,9 @@ def train_and_test(config: Config, store: Store) -> Trained:
         config.proposals,
         config.detection,
     )
-    detections = store.run(detect, data, proposals, model)
+    detections = store.run(detect, data, found.all, model)
     evaluation = store.run(evaluate_detections, data, detections)
-    return Trained(data, proposals, tuple(training), features, svms, model, detections, evaluation)
+    return Trained(data, found.all, tuple(training), features, svms, model, detections, evaluation)
 
 
 def feature_layer(name: Name, wanted: str) -> str:

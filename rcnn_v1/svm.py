@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rcnn_v1.config import SVMConfig
 from rcnn_v1.features import FeatureCache
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import windows_of
@@ -95,7 +95,7 @@ class ClassSVM:
 @stage(version=2)
 def train_svms(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     features: Artifact,
     top: int | None,

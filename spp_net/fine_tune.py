@@ -20,7 +20,7 @@ from spp_net.projection import first_centre, project
 from spp_net.pyramid import pool_crops
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, draw_rows, training_windows
@@ -122,7 +122,7 @@ def softmax_loss(model: FullyConnected, batch: dict[str, Any]) -> dict[str, Tens
 @stage(version=1, together=True)
 def fine_tune(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     maps: Sequence[Artifact],
     network: Artifact,

@@ -22,7 +22,7 @@ from stages.backbones.config import Name
 from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.weights import Weights, build_backbone
 from stages.data.images import image_tensor
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.device import DType, choose_dtype
 from stages.reading import damage_named, dataset
 from stages.resize import resize
@@ -88,7 +88,13 @@ class Convolutions:
 
 @stage(version=2, together=True)
 def cache_maps(
-    job: Job, data: Dataset, weights: Weights, name: Name, scale: int, longest: int, dtype: DType
+    job: Job,
+    data: TrainingData,
+    weights: Weights,
+    name: Name,
+    scale: int,
+    longest: int,
+    dtype: DType,
 ) -> None:
     """The maps of the training split at one scale. Writes `maps/*.h5`; read by `MapCache`.
 

@@ -20,9 +20,10 @@ from spp_net.network import PyramidNetwork, add_pyramid, check_backbone
 from spp_net.pictures import draw_pictures
 from stages.backbones.config import Name
 from stages.backbones.weights import find_weights, load_state
-from stages.data.difficult import WithoutDifficult
+from stages.data.difficult import training_split
 from stages.data.load import load_data
-from stages.data.records import Dataset
+from stages.data.parts import TrainingSplit
+from stages.data.records import Dataset, TrainingData
 from stages.evaluation.stage import evaluate_detections
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.stage import find_proposals
@@ -68,17 +69,20 @@ def train_and_test(config: Config, store: Store) -> Trained:
     if tune.sgd.iterations:
         check_step(tune.positives + tune.backgrounds, store.ranks, "windows")  # before any search
     data = load_data(config.data, store)
-    proposals = find_proposals(config.proposals, config.proposals_file, data, store)
+    found = find_proposals(config.proposals, config.proposals_file, data, store)
+    proposals = found.train
     weights = find_weights(config.backbone, store)
 
     # One pass over every image at each scale; all that follows reads its maps.
     maps = tuple(
-        store.run(cache_maps, data, weights, name, scale, pyramid.longest, take.dtype)
+        store.run(
+            cache_maps, TrainingSplit(data), weights, name, scale, pyramid.longest, take.dtype
+        )
         for scale in pyramid.scales
     )
     untuned = network = store.run(add_pyramid, weights, name, pyramid.levels)
     training = [*maps, network]
-    learnt: Dataset = data if config.difficult else WithoutDifficult(data)
+    learnt = training_split(data, config.difficult)
     windows = (learnt, proposals, maps)
     if tune.sgd.iterations:
         network = store.run(fine_tune, *windows, untuned, name, top, pyramid.levels, tune)
@@ -104,15 +108,15 @@ def train_and_test(config: Config, store: Store) -> Trained:
         config.proposals,
         config.detection,
     )
-    detections = store.run(detect, data, proposals, model)
+    detections = store.run(detect, data, found.all, model)
     evaluation = store.run(evaluate_detections, data, detections)
-    return Trained(data, proposals, maps, tuple(training), model, detections, evaluation)
+    return Trained(data, found.all, maps, tuple(training), model, detections, evaluation)
 
 
 @stage(version=1, together=True)
 def cache_features(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     maps: Sequence[Artifact],
     network: Artifact,
@@ -131,7 +135,7 @@ def cache_features(
 @stage(version=2)
 def train_box_regressors(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     proposals: Artifact,
     maps: Sequence[Artifact],
     network: Artifact,

@@ -14,7 +14,7 @@ from benchmarks.rivals.detector import PAPERS, Description, load, save
 from benchmarks.rivals.train import train_torchvision
 from mask_rcnn.rle import encode
 from stages.backbones.weights import find_weights, load_state
-from stages.data.difficult import WithoutDifficult
+from stages.data.difficult import training_split
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
@@ -46,7 +46,7 @@ def run(config: Config, store: Store) -> Finished:
     (shorter, longest), finest_stride = sides_of(config), stride_of(config)
     trained = store.run(
         train_torchvision,
-        data if config.difficult else WithoutDifficult(data),
+        training_split(data, config.difficult),
         config.kind,
         find_weights(config.backbone, store),
         shorter,

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.rivals.config import TITLES, Kind, Stride
 from benchmarks.rivals.torchvision_detectors import NEW, Network, build, to_float
 from stages.backbones.weights import Weights
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.store import Job, stage
 from stages.training.image_batches import ImageBatches
@@ -24,7 +24,7 @@ from stages.writing import replacing
 @stage(version=4)
 def train_torchvision(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     kind: Kind,
     weights: Weights,
     shorter: int,

@@ -36,6 +36,7 @@ class COCOFolder:
         root: the folder.
         name: what to call it.
         train_split, test_split: names of splits; see `choose_splits` for "auto".
+        negatives: of no use here: an image that the file lists is annotated.
 
     Raises:
         InputError: naming the file, when one is missing or broken, and which of its images or
@@ -43,7 +44,12 @@ class COCOFolder:
     """
 
     def __init__(
-        self, root: Path, name: str, train_split: str = "auto", test_split: str = "auto"
+        self,
+        root: Path,
+        name: str,
+        train_split: str = "auto",
+        test_split: str = "auto",
+        negatives: str = "auto",
     ) -> None:
         self.root = root
         self.name = name
@@ -64,6 +70,15 @@ class COCOFolder:
         )
         self._train_path = files[self._train_split]
         self._test_path = files[self._test_split]
+
+    @staticmethod
+    def fits(root: Path) -> bool:
+        """Whether the folder is in this layout, complete or not."""
+        return any((root / "annotations").glob("*.json"))
+
+    @property
+    def one_split(self) -> bool:
+        return len(self._splits) == 1
 
     @cached_property
     def fingerprint(self) -> str:
@@ -145,7 +160,7 @@ class COCOFolder:
             numbers = image.categories.tolist()
             labels = np.array([label_of.get(number, 0) for number in numbers], np.int64)
             names = [file.categories[number] for number in numbers]
-            keep = sieve.keep(names, labels, image.boxes)
+            keep = sieve.keep(names, labels, image.boxes, image.file_name, image.iscrowd)
             outlines = [image.segmentations[i] for i in keep]
             for i in keep:
                 if image.segmentations[i] == ():

@@ -1,4 +1,4 @@
-"""A data set whose difficult objects do not train (VOC's flag: hard to recognise)."""
+"""Difficult objects, which some papers train on and others do not (VOC's flag: hard to recognise)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 
-from stages.data.records import Dataset, Record
+from stages.data.parts import TrainingSplit
+from stages.data.records import Record, TrainingData
 
 
 class WithoutDifficult:
-    """`data`, in whose training split difficult objects are as crowds: no objects.
+    """`data`'s training split, in which difficult objects are as crowds: no objects.
 
     What lies on one is background to a sampling that takes RoIs or anchors which meet no object (the
     RPN's, joint training's; so do the released codes), and nothing to one that does not.
-
-    Args:
-        data: its test split stays as it is.
     """
 
-    def __init__(self, data: Dataset) -> None:
+    def __init__(self, data: TrainingData) -> None:
         self._data = data
         self.name, self.classes = data.name, data.classes
         self.category_ids = data.category_ids
@@ -32,6 +30,7 @@ class WithoutDifficult:
             for record in self._data.train
         ]
 
-    @property
-    def test(self) -> Sequence[Record]:
-        return self._data.test
+
+def training_split(data: TrainingData, difficult: bool) -> TrainingSplit:
+    """What a training sees of `data`: its training split alone, difficult objects in it or not."""
+    return TrainingSplit(data if difficult else WithoutDifficult(data))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from stages.data.coco import COCOFolder
 from stages.data.download import NAMES, fetch
 from stages.data.first import First
+from stages.data.layouts import open_folder
 from stages.data.records import Dataset
 from stages.data.shapes import ShapesConfig, draw_shapes
 from stages.data.voc import VOCFolder
-from stages.data.yolo import YOLOFolder
 from stages.errors import InputError, expand
 from stages.store import Store
 
@@ -64,25 +62,3 @@ def _whole(config: DataConfig, store: Store) -> Dataset:
             f"{root}: no such folder (DATA= takes shapes, {', '.join(NAMES)} or the path of a data set)"
         )
     return open_folder(root, root.resolve().name, *splits)
-
-
-def open_folder(
-    root: Path, name: str, train_split: str = "auto", test_split: str = "auto"
-) -> Dataset:
-    """A folder as a data set, in whichever layout it is; in the first of these, if in several.
-
-    Raises:
-        InputError: in none.
-    """
-    if (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir():
-        return VOCFolder(root, name, train_split, test_split)
-    if any((root / "annotations").glob("*.json")):
-        return COCOFolder(root, name, train_split, test_split)
-    if (root / "data.yaml").is_file():
-        return YOLOFolder(root, name, train_split, test_split)
-    if (root / "JPEGImages").is_dir():
-        return VOCFolder(root, name, train_split, test_split)  # which says what else it lacks
-    raise InputError(
-        f"{root}: no data set that we read: neither JPEGImages/ and Annotations/ (VOC), "
-        "nor annotations/*.json (COCO), nor data.yaml (YOLO)"
-    )

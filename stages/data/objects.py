@@ -34,25 +34,52 @@ class Sieve:
         self.train = train
         self._without_area = 0
         self._unknown: Counter[str] = Counter()
+        self._twice = Named()
 
-    def keep(self, names: Sequence[str], labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """Places, int64 [n], of the N objects that stay: of a known class, with a box that has area.
+    def keep(
+        self,
+        names: Sequence[str],
+        labels: np.ndarray,
+        boxes: np.ndarray,
+        image: str,
+        iscrowd: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Places, int64 [n], of the N objects that stay.
+
+        They are of a known class, have a box with area, and are there for the first time: an object
+        that its tool wrote twice would be found once at most. Crowds may share a box.
 
         Args:
             names: of the N objects' classes.
             labels: int64 [N], 0 for a class that the training split does not have.
-            boxes: float32 [N, 4] xyxy, already cut to the image.
+            boxes: float [N, 4] xyxy, as exact as the file has them.
+            image: its name, for the message.
+            iscrowd: bool [N]; None: no object is one.
         """
         known = labels > 0
         has_area = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
         self._without_area += int((known & ~has_area).sum())
         self._unknown.update(names[i] for i in np.flatnonzero(~known).tolist())
-        return np.flatnonzero(known & has_area)
+        seen: set[tuple[float, ...]] = set()
+        keep = []
+        for i in np.flatnonzero(known & has_area).tolist():
+            crowd = iscrowd is not None and bool(iscrowd[i])
+            key = (int(labels[i]), *boxes[i].tolist())
+            if key in seen and not crowd:
+                self._twice.add(f"{names[i]!r} of {image}")
+                continue
+            if not crowd:
+                seen.add(key)
+            keep.append(i)
+        return np.array(keep, np.int64)
 
     def report(self) -> None:
         """Say on stderr what was dropped, a line for each reason."""
         if self._without_area:
             print(f"{self.split}: dropped {self._without_area} boxes without area", file=sys.stderr)
+        self._twice.report(
+            f"{self.split}: dropped objects that are there twice, the second of each"
+        )
         for name, count in self._unknown.items():
             print(
                 f"{self.split}: dropped {count} objects of class {name!r}, not in {self.train}",

@@ -36,6 +36,7 @@ class Record:
             or None.
         segmentations: N outlines, drawn when `masks_of` asks for them, or None: one or more of the
             objects, crowds apart, have none.
+        content: tells this image file, and its masks', from any other; empty where nobody looked.
     """
 
     image_id: str | int
@@ -49,6 +50,7 @@ class Record:
     mask_path: Path | None = None
     mask_ids: np.ndarray | None = None
     segmentations: tuple[Segmentation, ...] | None = None
+    content: str = ""
 
     @property
     def has_masks(self) -> bool:
@@ -56,15 +58,15 @@ class Record:
         return self.mask_path is not None or self.segmentations is not None
 
 
-class Dataset(Protocol):
-    """Two splits and the names of their classes, read when first asked for."""
+class TrainingData(Protocol):
+    """What training sees: one split and the names of its classes, read when first asked for."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any file of the data set does; known without reading them."""
+        """Changes when what is in the data does."""
         ...
 
     @property
@@ -77,6 +79,10 @@ class Dataset(Protocol):
 
     @property
     def train(self) -> Sequence[Record]: ...
+
+
+class Dataset(TrainingData, Protocol):
+    """Both splits. `fingerprint` is known without reading a file: it is of their sizes and times."""
 
     @property
     def test(self) -> Sequence[Record]: ...

@@ -24,7 +24,8 @@ def choose_splits(
     """Names of the training and the test split.
 
     "auto" trains on `trainval`, else `train`, and tests on `test`; without it, on `val`, and
-    then trains on `train` first, for a `trainval` would hold the images of `val`.
+    then trains on `train` first, for a `trainval` would hold the images of `val`. Where there is one
+    split only, whatever its name, it is both: a part of it is then held out (`stages.data.holdout`).
 
     Args:
         where: what names the splits, for messages.
@@ -37,6 +38,9 @@ def choose_splits(
         InputError: no such split, several that could be meant, or one for both that was not
             asked for twice.
     """
+    if len(splits) == 1 and (train_split, test_split) == ("auto", "auto"):
+        (only,) = splits
+        return only, only
     found = f"{where}: has {', '.join(splits) or 'no split'}"
 
     def pick(wanted: str, kinds: tuple[str, ...], purpose: str) -> str:

@@ -36,6 +36,7 @@ class VOCFolder:
         name: what to call it.
         train_split, test_split: names of lists in `ImageSets/Main`; "auto" takes `trainval`
             (else `train`) and `test`; without `test`, `train` and `val`.
+        negatives: see `stages.data.layouts.Negatives`.
         fingerprint: given when the store made the folder and knows it already.
 
     Raises:
@@ -48,6 +49,7 @@ class VOCFolder:
         name: str,
         train_split: str = "auto",
         test_split: str = "auto",
+        negatives: str = "auto",
         fingerprint: str | None = None,
     ) -> None:
         self.root = root
@@ -65,6 +67,15 @@ class VOCFolder:
         if self._train_list == self._test_list:
             raise InputError(f"{self._test_list}: would be both the training and the test split")
         self._given_fingerprint = fingerprint
+
+    @staticmethod
+    def fits(root: Path) -> bool:
+        """Whether the folder is in this layout, complete or not."""
+        return (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()
+
+    @property
+    def one_split(self) -> bool:
+        return False
 
     def _split_file(self, wanted: str, usual: Sequence[str]) -> Path:
         folder = self.root / "ImageSets" / "Main"
@@ -115,7 +126,7 @@ class VOCFolder:
         sieve = Sieve(split, self._train_list.name)
         for stem, names, size, boxes, difficult in self._parsed(split):
             labels = np.array([label_of.get(name, 0) for name in names], np.int64)
-            keep = sieve.keep(names, labels, boxes)
+            keep = sieve.keep(names, labels, boxes, stem)
             masks = self.root / "SegmentationObject" / f"{stem}.png"
             has_masks = masks.is_file()
             records.append(

@@ -47,13 +47,19 @@ class YOLOFolder:
         root: the folder of `data.yaml`.
         name: what to call it.
         train_split, test_split: entries of `data.yaml`; see `choose_splits` for "auto".
+        negatives: of no use here: an image without a label file is one without objects.
 
     Raises:
         InputError: naming the file and the line, when one is missing or broken.
     """
 
     def __init__(
-        self, root: Path, name: str, train_split: str = "auto", test_split: str = "auto"
+        self,
+        root: Path,
+        name: str,
+        train_split: str = "auto",
+        test_split: str = "auto",
+        negatives: str = "auto",
     ) -> None:
         self.root = root
         self.name = name
@@ -76,6 +82,15 @@ class YOLOFolder:
         train, test = sources[self._train_split], sources[self._test_split]
         if self._train_split != self._test_split and train == test:  # as in samples of data sets
             warn_of_same_images(self._yaml, f"{self._train_split} and {self._test_split}")
+
+    @staticmethod
+    def fits(root: Path) -> bool:
+        """Whether the folder is in this layout, complete or not."""
+        return (root / "data.yaml").is_file()
+
+    @property
+    def one_split(self) -> bool:
+        return len(self._config.splits) == 1
 
     @cached_property
     def fingerprint(self) -> str:
@@ -222,7 +237,12 @@ class YOLOFolder:
             corners = np.array([thing.box for thing in things]).reshape(-1, 4)
             boxes = cut(corners * [width, height, width, height], width, height)
             labels = np.array([label_of.get(thing.number, 0) for thing in things], np.int64)
-            keep = sieve.keep([self._config.names[thing.number] for thing in things], labels, boxes)
+            keep = sieve.keep(
+                [self._config.names[thing.number] for thing in things],
+                labels,
+                boxes,
+                self._called(path),
+            )
             outlines = [
                 (polygon.reshape(-1, 2) * [width, height]).ravel()
                 for i in keep

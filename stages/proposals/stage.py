@@ -1,4 +1,4 @@
-"""The proposals stage: selective search over both splits, on all cores, in shards."""
+"""The proposals stages: selective search over each split, on all cores, in shards."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from stages.data.parts import Images
 from stages.data.records import Dataset, Record
 from stages.errors import InputError, expand
 from stages.processes import spread
@@ -27,14 +28,13 @@ from stages.writing import replacing
 SHARD = 16  # images: what a kill may cost
 
 
-@stage(version=1, together=True)
-def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -> None:
-    """Propose boxes in every image of both splits.
+@stage(version=2, together=True)
+def search_selectively(job: Job, images: Images, config: SelectiveSearchConfig) -> None:
+    """Propose boxes in every image of a split, whatever objects it has.
 
-    Writes `proposals.h5` (the same bytes for any number of workers, interrupted or not) and
-    `recall.json`.
+    Writes `proposals.h5`: the same bytes for any number of workers, interrupted or not.
     """
-    records = [*data.train, *data.test]
+    records = images.records
     folder = job.folder / "shards"
     every_shard = shards(folder, len(records), SHARD, ".npz")
     mine = every_shard[job.ranks.mine]
@@ -58,7 +58,6 @@ def search_selectively(job: Job, data: Dataset, config: SelectiveSearchConfig) -
         return
     every = [boxes for shard in every_shard for boxes in _load_shard(shard.path)]
     write_proposals(job.folder / "proposals.h5", records, every)
-    keep_recall(job, {"train": data.train, "test": data.test})
     shutil.rmtree(folder)
 
 
@@ -83,8 +82,8 @@ class ProposalFile:
             raise InputError(f"{path}: {error.strerror}") from None
 
 
-@stage(version=1)
-def import_proposals(job: Job, data: Dataset, source: ProposalFile) -> None:
+@stage(version=2)
+def import_proposals(job: Job, images: Images, source: ProposalFile) -> None:
     """Take proposals from a file instead of searching: for machines without OpenCV's contrib build.
 
     Writes what `search_selectively` writes.
@@ -93,22 +92,53 @@ def import_proposals(job: Job, data: Dataset, source: ProposalFile) -> None:
         InputError: the file is of another data set.
     """
     given = Proposals(source.path)
-    records = [*data.train, *data.test]
+    records = images.records
     write_proposals(job.folder / "proposals.h5", records, [given.of(record) for record in records])
+
+
+@stage(version=1)
+def gather_proposals(job: Job, data: Dataset, train: Artifact, test: Artifact) -> None:
+    """Both splits' proposals in one `proposals.h5`, and what they find of the objects: `recall.json`."""
+    readers = [Proposals(part.path / "proposals.h5") for part in (train, test)]
+    boxes = [
+        reader.of(record)
+        for reader, records in zip(readers, (data.train, data.test), strict=True)
+        for record in records
+    ]
+    write_proposals(job.folder / "proposals.h5", [*data.train, *data.test], boxes)
     keep_recall(job, {"train": data.train, "test": data.test})
+
+
+@dataclass(frozen=True)
+class FoundProposals:
+    """A data set's proposals.
+
+    Attributes:
+        train: the training split's alone: trainings take these, so that no test image shapes their name.
+        all: both splits', with their recall.
+    """
+
+    train: Artifact
+    all: Artifact
 
 
 def find_proposals(
     config: SelectiveSearchConfig, file: str | None, data: Dataset, store: Store
-) -> Artifact:
+) -> FoundProposals:
     """Both splits' proposals: searched for, or from a file.
 
     Raises:
         InputError: the file cannot be read, or is of another data set.
     """
-    if file is None:
-        return store.run(search_selectively, data, config)
-    return store.run(import_proposals, data, ProposalFile.at(expand(file)))
+    given = None if file is None else ProposalFile.at(expand(file))
+
+    def find(records: Sequence[Record]) -> Artifact:
+        if given is None:
+            return store.run(search_selectively, Images(records), config)
+        return store.run(import_proposals, Images(records), given)
+
+    train, test = find(data.train), find(data.test)
+    return FoundProposals(train, store.run(gather_proposals, data, train, test))
 
 
 def keep_recall(job: Job, splits: Mapping[str, Sequence[Record]]) -> None:

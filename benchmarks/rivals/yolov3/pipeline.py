@@ -15,7 +15,7 @@ from benchmarks.rivals.yolov3.train import find_priors, read_priors, train_yolov
 from fast_rcnn.config import DetectionConfig, ScaleConfig
 from stages.backbones.config import Name
 from stages.backbones.weights import find_weights, load_state
-from stages.data.difficult import WithoutDifficult
+from stages.data.difficult import training_split
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
@@ -44,7 +44,7 @@ def run(config: Config, store: Store) -> Finished:
     """
     check(config)
     data = load_data(config.data, store)
-    learnt = data if config.difficult else WithoutDifficult(data)
+    learnt = training_split(data, config.difficult)
     scale = config.scale
     priors = store.run(find_priors, learnt, *scale.test, scale.longest)
     trained = store.run(

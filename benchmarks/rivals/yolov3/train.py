@@ -19,7 +19,7 @@ from fast_rcnn.config import DetectionConfig, ScaleConfig, TrainConfig
 from fast_rcnn.train import choose_learners
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
-from stages.data.records import Dataset, Record
+from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.resize import size_at
 from stages.store import Artifact, Job, stage
@@ -33,7 +33,7 @@ NOTHING = InputError("YOLOv3 needs objects in the training split")
 
 
 @stage(version=1)
-def find_priors(job: Job, data: Dataset, shorter: int, longest: int) -> None:
+def find_priors(job: Job, data: TrainingData, shorter: int, longest: int) -> None:
     """Cluster the training boxes, at the size of test. Writes `priors.json`: nine widths and heights.
 
     Raises:
@@ -64,7 +64,7 @@ def read_priors(found: Artifact) -> tuple[tuple[float, float], ...]:
 @stage(version=2)
 def train_yolov3(
     job: Job,
-    data: Dataset,
+    data: TrainingData,
     weights: Weights,
     name: Name,
     priors: Artifact,

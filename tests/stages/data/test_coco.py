@@ -326,16 +326,22 @@ def test_a_part_of_a_split_finds_its_images_there(made: Path, train: Path) -> No
 def test_a_file_that_was_not_fetched_is_no_split(made: Path, train: Path) -> None:
     train.unlink()
     train.symlink_to(made / "not fetched.json")
-    with pytest.raises(InputError, match="has val; none of them is the usual one to train on"):
+    shutil.copy(made / "annotations/instances_val.json", made / "annotations/other.json")
+    with pytest.raises(
+        InputError, match="has val, other; none of them is the usual one to train on"
+    ):
         opened(made)
 
 
-def test_a_single_file_needs_to_be_asked_for_twice(
+def test_a_single_file_is_both_splits_until_a_part_is_held_out(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert not opened(made).one_split
     (made / "annotations" / "instances_val.json").unlink()
-    with pytest.raises(InputError, match=r"has train; .* test on; choose with --data\.train-split"):
-        opened(made)
+    data = opened(made)
+    assert data.one_split
+    assert [r.image_id for r in data.train] == [r.image_id for r in data.test] == [1, 2]
+    assert "same images" not in capsys.readouterr().err
     data = opened(made, "train", "train")
     assert "same images" in capsys.readouterr().err
     assert [r.image_id for r in data.train] == [r.image_id for r in data.test] == [1, 2]

@@ -21,7 +21,7 @@ from PIL import Image
 from stages.data import download
 from stages.data.download import Archive, fetch, published
 from stages.data.images import masks_of
-from stages.data.load import open_folder
+from stages.data.layouts import open_folder
 from stages.errors import InputError
 
 

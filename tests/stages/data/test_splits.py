@@ -45,11 +45,12 @@ def test_names_as_asked_for() -> None:
     ("names", "asked", "fault"),
     [
         (
-            "train",
+            "train few",
             (),
-            "somewhere: has train; none of them is the usual one to test on; choose with",
+            "somewhere: has train, few; none of them is the usual one to test on; choose with",
         ),
-        ("val", (), "has val; none of them is the usual one to train on"),
+        ("val few", (), "has val, few; none of them is the usual one to train on"),
+        ("train", ("auto", "val"), "has train; there is no split 'val' to test on"),
         ("", (), "has no split"),
         ("a b", (), "has a, b; none"),
         ("train2014 train2017 val", (), "train2014 and train2017 could both be it; choose"),
@@ -62,6 +63,12 @@ def test_names_as_asked_for() -> None:
 def test_what_cannot_be_told(names: str, asked: tuple[str, ...], fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         choose(names, *asked)
+
+
+@pytest.mark.parametrize("name", ["train", "val", "default", "Train"])
+def test_the_only_split_is_both(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose(name) == (name, name)
+    assert capsys.readouterr().err == ""  # nobody tests on it: a part is held out
 
 
 def test_one_split_for_both_is_the_users_own_doing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_a_box_among_outlines_has_no_mask(
 
 def test_classes_by_number(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(made, 'nc: 2\nnames: ["cat", "dog"]', "names:\n  3: emu\n  1: dog\n  0: cat\n  7: 9\n")
-    (made / "labels/train/one.txt").write_text("7 .5 .5 .1 .1\n3 .5 .5 .1 .1\n7 .5 .5 .1 .1\n")
+    (made / "labels/train/one.txt").write_text("7 .5 .5 .1 .1\n3 .5 .5 .1 .1\n7 .6 .5 .1 .1\n")
     data = opened(made)
     assert data.classes == ("emu", "9")
     assert data.category_ids == (3, 7)
@@ -344,8 +344,8 @@ def test_aliases_do_not_multiply(tmp_path: Path) -> None:
 
 
 def test_no_splits(made: Path) -> None:
-    rewrite(made, "train: images/train\n", "")
-    with pytest.raises(InputError, match=r"data\.yaml: has val; none of them .* to train on"):
+    rewrite(made, "train: images/train\n", "val2: images/train\n")
+    with pytest.raises(InputError, match=r"data\.yaml: has val2, val; none of them .* to train on"):
         opened(made)
 
 
