@@ -72,21 +72,74 @@ def is_writable(name: str) -> bool:
         return False
 
 
+def image_stem(name: str) -> str | None:
+    """An image file's name without its ending; None where `is_image` says no."""
+    if not is_image(name):
+        return None
+    return name[: -len(_suffix(name))]
+
+
+def _suffix(name: str) -> str:
+    """An image file's ending as it is written."""
+    return next(name[-len(suffix) :] for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix))
+
+
 class Names:
     """Which files there are, each folder listed once instead of asking the disk for every file."""
 
     def __init__(self) -> None:
-        self._names: dict[str, frozenset[str]] = {}
+        # Of each folder: a name -> whether it is a file (a link to anything else has no entry).
+        self._names: dict[str, dict[str, bool]] = {}
+        self._images: dict[str, dict[str, list[str]]] = {}
 
     def has(self, path: Path) -> bool:
         """Whether there is such an entry (a link to nowhere is none)."""
         folder, name = os.path.split(path)
+        return name in self._listed(folder)
+
+    def image_of(self, folder: Path, stem: str) -> Path | None:
+        """The image file of that name, whatever its ending and the ending's case: `a` -> `a.Jpg`.
+
+        Of several the one whose ending comes first in `IMAGE_SUFFIXES` (`.jpg` before all), the
+        ending in lower case before others; `images_of` gives them all.
+
+        Args:
+            stem: the name without the ending, its own letters as they are; with folders below
+                `folder`, perhaps: `a/b`.
+        """
+        found = self.images_of(folder, stem)
+        return found[0] if found else None
+
+    def images_of(self, folder: Path, stem: str) -> list[Path]:
+        """Every image file of that name, in the order in which `image_of` prefers them."""
+        if leaves_its_folder(stem):
+            return []
+        inner, name = os.path.split(os.path.join(folder, stem))
+        if inner not in self._images:
+            by_stem: dict[str, list[str]] = {}
+            for entry, is_file in self._listed(inner).items():
+                own = image_stem(entry) if is_file else None
+                if own is not None:
+                    by_stem.setdefault(own, []).append(entry)
+            for several in by_stem.values():
+                several.sort(key=_preferred)
+            self._images[inner] = by_stem
+        return [Path(inner, entry) for entry in self._images[inner].get(name, [])]
+
+    def _listed(self, folder: str) -> dict[str, bool]:
         if folder not in self._names:
             try:
-                with os.scandir(folder) as entries:
-                    self._names[folder] = frozenset(
-                        entry.name for entry in entries if not entry.is_symlink() or entry.is_file()
-                    )
+                with os.scandir(folder or os.curdir) as entries:
+                    self._names[folder] = {
+                        entry.name: entry.is_file()
+                        for entry in entries
+                        if not entry.is_symlink() or entry.is_file()
+                    }
             except (OSError, ValueError):  # a name that is none
-                self._names[folder] = frozenset()
-        return name in self._names[folder]
+                self._names[folder] = {}
+        return self._names[folder]
+
+
+def _preferred(name: str) -> tuple[int, bool, str]:
+    suffix = _suffix(name)
+    return IMAGE_SUFFIXES.index(suffix.lower()), suffix != suffix.lower(), name

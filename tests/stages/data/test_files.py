@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from stages.data.files import Names, folders_below, is_image, is_writable, leaves_its_folder, stamps
+from stages.data.files import (
+    IMAGE_SUFFIXES,
+    Names,
+    folders_below,
+    image_stem,
+    is_image,
+    is_writable,
+    leaves_its_folder,
+    stamps,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +53,66 @@ def test_names_are_there_or_not(tmp_path: Path) -> None:
     assert names.has(tmp_path / "link")
     assert not names.has(tmp_path / "nowhere")
     assert not names.has(tmp_path / "none" / "a")
+
+
+def test_stems_of_images() -> None:
+    assert image_stem("a.b.Jpg") == "a.b"
+    assert image_stem("IMG (1).TIFF") == "IMG (1)"
+    assert image_stem("a.jpg.png") == "a.jpg"
+    assert all(image_stem(name) is None for name in ("a.txt", ".jpg", "._a.jpg", "a"))
+
+
+@pytest.mark.parametrize("suffix", [*IMAGE_SUFFIXES, ".JPG", ".Jpg", ".WEBP", ".TIF", ".BMP"])
+def test_an_image_is_found_by_its_stem_whatever_its_ending(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in (f"a b.1{suffix}", f"inner/c{suffix}", "a b.1.txt", "a b.xml", "A B.1.png"):
+        (tmp_path / name).write_text("")
+    names = Names()
+    assert names.image_of(tmp_path, "a b.1") == tmp_path / f"a b.1{suffix}"
+    assert names.image_of(tmp_path, "inner/c") == tmp_path / f"inner/c{suffix}"
+    assert names.image_of(tmp_path, "A B.1") == tmp_path / "A B.1.png"  # its own letters count
+    assert names.image_of(tmp_path, "a b") is None
+    assert names.image_of(tmp_path, "c") is None
+    assert names.image_of(tmp_path / "none", "c") is None
+
+
+def test_of_several_endings_jpg_comes_first_and_lower_case(tmp_path: Path) -> None:
+    written = ["a.png", "a.JPG", "a.Jpg", "a.jpg", "a.PNG", "a.jpeg", "a.tif"]
+    for name in written:
+        (tmp_path / name).write_text("")
+    expected = ["a.jpg", "a.JPG", "a.Jpg", "a.jpeg", "a.png", "a.PNG", "a.tif"]
+    for count in range(len(expected)):  # the best of those that are left
+        names = Names()
+        assert names.images_of(tmp_path, "a") == [tmp_path / name for name in expected[count:]]
+        assert names.image_of(tmp_path, "a") == tmp_path / expected[count]
+        (tmp_path / expected[count]).unlink()
+
+
+def test_folders_and_links_to_nowhere_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jpg").mkdir()
+    (tmp_path / "data" / "b.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "c.png").write_text("")
+    (tmp_path / "data" / "c.png").symlink_to(tmp_path / "c.png")
+    names = Names()
+    assert names.image_of(tmp_path / "data", "a") is None
+    assert names.image_of(tmp_path / "data", "b") is None
+    assert names.image_of(tmp_path / "data", "c") == tmp_path / "data" / "c.png"
+    for stem in ("../c", str(tmp_path / "c"), "data/../c"):
+        assert names.image_of(tmp_path / "data", stem) is None
+
+
+def test_a_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(300):
+        (tmp_path / f"{n:03}.JPG").write_text("")
+    listed = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
+    names = Names()
+    for n in range(300):
+        assert names.image_of(tmp_path, f"{n:03}") == tmp_path / f"{n:03}.JPG"
+        assert names.has(tmp_path / f"{n:03}.JPG")
+    assert len(listed) == 1
 
 
 def test_stamps_are_by_name_and_suffix(tmp_path: Path) -> None:
