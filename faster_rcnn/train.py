@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from stages.errors import InputError
 from stages.ranks import Ranks
 from stages.resize import frame_of, size_at
 from stages.store import Artifact, Job, stage
-from stages.training.image_batches import ImageBatches
+from stages.training.image_batches import ImageBatches, images_to_learn_from
 from stages.training.loop import train
 from stages.training.sgd import Rates
 from stages.writing import replacing
@@ -31,7 +30,7 @@ from stages.writing import replacing
 TRUNK, RPN_LAYERS = "backbone.trunk.", "rpn."
 
 
-@stage(version=3, together=True)
+@stage(version=4, together=True)
 def train_rpn(
     job: Job,
     data: TrainingData,
@@ -81,7 +80,7 @@ def train_rpn(
         torch.save({k: v for k, v in state.items() if k.startswith((TRUNK, RPN_LAYERS))}, file)
 
 
-@stage(version=3, together=True)
+@stage(version=4, together=True)
 def train_jointly(
     job: Job,
     data: TrainingData,
@@ -178,7 +177,7 @@ def _losses(model: FasterRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _batches(data: TrainingData, images: int, config: TrainConfig, ranks: Ranks) -> ImageBatches:
-    usable = np.flatnonzero([(~record.iscrowd).any() for record in data.train])
+    usable = images_to_learn_from(data.train)
     if len(usable) == 0:
         raise InputError("Faster R-CNN needs objects in the training split")
     return ImageBatches(data.train, usable, images, config.mirror, config.sgd.seed, ranks=ranks)

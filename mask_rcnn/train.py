@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,13 +20,13 @@ from stages.data.records import TrainingData
 from stages.errors import InputError
 from stages.ranks import Ranks
 from stages.store import Job, stage
-from stages.training.image_batches import ImageBatches
+from stages.training.image_batches import ImageBatches, images_to_learn_from
 from stages.training.loop import train
 from stages.training.sgd import Rates
 from stages.writing import replacing
 
 
-@stage(version=4, together=True)
+@stage(version=5, together=True)
 def train_network(
     job: Job,
     data: TrainingData,
@@ -87,16 +86,15 @@ def _losses(model: MaskRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _batches(data: TrainingData, config: JointConfig, masks: bool, ranks: Ranks) -> ImageBatches:
-    with_objects = np.array([bool((~record.iscrowd).any()) for record in data.train])
-    if not with_objects.any():
+    usable = images_to_learn_from(data.train)
+    if len(usable) == 0:
         raise InputError("Mask R-CNN needs objects in the training split")
-    with_masks = np.array([record.has_masks for record in data.train])
-    if masks and not (with_objects & with_masks).any():
+    learnt = [data.train[index] for index in usable if len(data.train[index].boxes)]
+    if masks and not any(record.has_masks for record in learnt):
         raise InputError(
             f"{data.name}: no training image has masks (VOC: SegmentationObject/, COCO: segmentation); "
             "--network.mask.branch none trains boxes alone"
         )
-    usable = np.flatnonzero(with_objects)
     for record in data.train if masks else []:
         check_masks(record)  # now, not when the image's turn comes
     images, training = config.sampling.images, config.train

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.rivals.config import TITLES, Kind, Stride
 from benchmarks.rivals.torchvision_detectors import NEW, Network, build, to_float
 from stages.backbones.weights import Weights
-from stages.data.records import Record, TrainingData
+from stages.data.records import TrainingData
 from stages.errors import InputError
 from stages.store import Job, stage
-from stages.training.image_batches import ImageBatches
+from stages.training.image_batches import ImageBatches, images_to_learn_from
 from stages.training.loop import train
 from stages.training.sgd import Rates, SGDConfig
 from stages.writing import replacing
@@ -52,8 +51,8 @@ def train_torchvision(
     model = build(kind, weights, classes, shorter, longest, finest_stride, trainable_layers)
     usable = images_to_learn_from(data.train)
     if masks:
-        usable = usable[[data.train[image].has_masks for image in usable]]
-    if len(usable) == 0:
+        usable = usable[[data.train[i].has_masks or not len(data.train[i].boxes) for i in usable]]
+    if not any(len(data.train[i].boxes) for i in usable):
         what = "objects with masks" if masks else "objects"
         raise InputError(f"{TITLES[kind]} needs {what} in the training split")
     batches = ImageBatches(data.train, usable, images, mirror, sgd.seed, masks=masks)
@@ -61,11 +60,6 @@ def train_torchvision(
     train(job, model, batches, losses_of, sgd, rates, TITLES[kind], clip_norm)
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
-
-
-def images_to_learn_from(records: Sequence[Record]) -> np.ndarray:
-    """Indices of the images with an object that is no crowd."""
-    return np.flatnonzero([bool((~record.iscrowd).any()) for record in records])
 
 
 def losses_of(model: Network, batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from stages.data.coco import COCOFolder
-from stages.data.records import Dataset
+from stages.data.faults import Faults
+from stages.data.records import Dataset, Record
 from stages.data.voc import VOCFolder
 from stages.data.yolo import YOLOFolder
 from stages.errors import InputError
@@ -23,6 +24,10 @@ class AsWritten(Dataset, Protocol):
     `train` and `test` read both splits, and refuse them with all that is wrong in either
     (`stages.data.faults`). An image whose size nobody knows, since it is unreadable, is 0×0.
     """
+
+    def read(self, faults: Faults) -> tuple[list[Record], list[Record]]:
+        """Training and test records that are sound; what is wrong with the others goes to `faults`."""
+        ...
 
     @property
     def one_split(self) -> bool:

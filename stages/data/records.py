@@ -36,6 +36,7 @@ class Record:
             or None.
         segmentations: N outlines, drawn when `masks_of` asks for them, or None: one or more of the
             objects, crowds apart, have none.
+        mask_orientation: EXIF's, by which the pixels of `mask_path` are still to be turned.
         content: tells this image file, and its masks', from any other; empty where nobody looked.
         true_boxes: float64 [N, 4] xyxy as the file says, not cut to the image; None: `boxes`. What
             learns takes `boxes`, what evaluates `evaluated_boxes`.
@@ -52,6 +53,7 @@ class Record:
     mask_path: Path | None = None
     mask_ids: np.ndarray | None = None
     segmentations: tuple[Segmentation, ...] | None = None
+    mask_orientation: int = 1
     content: str = ""
     true_boxes: np.ndarray | None = None
 

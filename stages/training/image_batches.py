@@ -35,6 +35,19 @@ def check_step(count: int, ranks: Ranks, what: str = "images") -> None:
         ranks.refuse(f"{what} of a step: {count} for {ranks.world} ranks (processes)")
 
 
+def images_to_learn_from(records: Sequence[Record]) -> np.ndarray:
+    """Indices of the images that teach: with an object that is no crowd, or with nothing at all.
+
+    The latter are background, all of them. One of crowds alone teaches neither what is an object nor
+    what is none. Empty where no image has an object.
+    """
+    with_objects = np.array([bool((~record.iscrowd).any()) for record in records], bool)
+    if not with_objects.any():
+        return np.zeros(0, np.int64)
+    bare = np.array([len(record.boxes) == 0 for record in records], bool)
+    return np.flatnonzero(with_objects | bare)
+
+
 class ImageBatches:
     """Batch s: N images with their objects, each mirrored by chance, by (seed, s).
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.rivals.train import images_to_learn_from
 from benchmarks.rivals.yolov3.clusters import cluster
 from benchmarks.rivals.yolov3.config import LossConfig
 from benchmarks.rivals.yolov3.jitter import jitter
@@ -23,7 +22,7 @@ from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.resize import size_at
 from stages.store import Artifact, Job, stage
-from stages.training.image_batches import ImageBatches
+from stages.training.image_batches import ImageBatches, images_to_learn_from
 from stages.training.loop import train
 from stages.training.sgd import Rates
 from stages.writing import replacing

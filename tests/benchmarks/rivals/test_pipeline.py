@@ -12,9 +12,11 @@ import torch
 
 from benchmarks.command import command
 from benchmarks.detectors import find_runs
+from benchmarks.rivals import pipeline
 from benchmarks.rivals.config import TITLES
 from benchmarks.rivals.detector import load, read_description
 from stages.data.images import image_tensor
+from stages.data.records import Dataset
 from stages.errors import InputError
 from stages.evaluation.detections_io import load_detections
 from stages.store import Store
@@ -63,15 +65,14 @@ def test_what_a_run_leaves(runs: Path, metrics: dict[str, Any]) -> None:
 def test_difficult_objects_are_left_out_unless_asked_for(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = next((runs / "store").glob("train_torchvision-*")) / "manifest.json"
-    assert json.loads(trained.read_text())["inputs"][0]["is"] == "WithoutDifficult"
+    def asked(data: Dataset, difficult: bool) -> None:
+        raise LookupError(difficult)
 
-    def asked(self: Store, artifact: Any, stage: Any, inputs: Any, described: Any) -> None:
-        raise LookupError(described[0]["is"])
-
-    monkeypatch.setattr(Store, "_make", asked)
-    with pytest.raises(LookupError, match=r"^VOCFolder$"):
+    monkeypatch.setattr(pipeline, "training_split", asked)
+    with pytest.raises(LookupError, match="True"):
         command(options(runs, "--tag", "difficult", "--difficult"))
+    with pytest.raises(LookupError, match="False"):
+        command(options(runs, "--tag", "easy"))
 
 
 def test_the_models_folder_is_all_a_user_needs(runs: Path) -> None:

@@ -18,7 +18,6 @@ import benchmarks.rivals.train
 from benchmarks.rivals.config import Kind
 from benchmarks.rivals.torchvision_detectors import NEW, build, find
 from benchmarks.rivals.train import (
-    images_to_learn_from,
     losses_of,
     objects_of,
     train_torchvision,
@@ -30,6 +29,7 @@ from stages.data.images import target_of
 from stages.errors import InputError
 from stages.stopwatch import OFF
 from stages.store import Job
+from stages.training.image_batches import images_to_learn_from
 from stages.training.sgd import SGDConfig
 
 Make = Callable[..., Any]
@@ -66,17 +66,17 @@ def test_crowds_and_difficult_objects_are_left_out(toy_of: Make) -> None:
     assert without["labels"].tolist() == [2]
 
 
-def test_images_without_an_object_are_not_used(toy_of: Make, tmp_path: Path) -> None:
+def test_images_of_crowds_alone_are_not_used(toy_of: Make, tmp_path: Path) -> None:
     data = toy_of(
         [[BOX], [], [BOX], [BOX, BOX]],
         [[1], [], [1], [1, 2]],
         [[]] * 4,
         crowd=[[False], [], [True], [True, False]],
     )
-    assert images_to_learn_from(data.train).tolist() == [0, 3]
+    assert images_to_learn_from(data.train).tolist() == [0, 1, 3]
     data.train[0].difficult[:] = True
-    assert images_to_learn_from(data.train).tolist() == [0, 3]
-    assert images_to_learn_from(WithoutDifficult(data).train).tolist() == [3]
+    assert images_to_learn_from(data.train).tolist() == [0, 1, 3]
+    assert images_to_learn_from(WithoutDifficult(data).train).tolist() == [1, 3]
     seen = []
 
     def look(model: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -86,7 +86,7 @@ def test_images_without_an_object_are_not_used(toy_of: Make, tmp_path: Path) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmarks.rivals.train, "losses_of", look)
         train(tmp_path / "run", data)
-    assert set(seen) == {"000", "003"}
+    assert set(seen) == {"000", "001", "003"}
 
 
 def test_with_nothing_to_learn_it_says_so(toy_of: Make, tmp_path: Path) -> None:

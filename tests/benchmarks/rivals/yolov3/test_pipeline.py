@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.rivals.yolov3 import pipeline
 from benchmarks.rivals.yolov3.command import yolov3
 from benchmarks.rivals.yolov3.config import PRESETS, check
 from benchmarks.rivals.yolov3.detector import load
 from stages.data.images import image_tensor
 from stages.data.load import load_data
+from stages.data.records import Dataset
 from stages.errors import InputError
 from stages.evaluation.detections_io import load_detections
 from stages.store import Store
@@ -89,17 +91,14 @@ def test_a_second_run_does_no_work(runs: Path, capsys: pytest.CaptureFixture[str
 def test_difficult_objects_are_left_out_unless_asked_for(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage in ("find_priors", "train_yolov3"):
-        (made,) = (runs / "store").glob(f"{stage}-*")
-        inputs = json.loads((made / "manifest.json").read_text())["inputs"]
-        assert inputs[0]["is"] == "WithoutDifficult"
+    def asked(data: Dataset, difficult: bool) -> None:
+        raise LookupError(difficult)
 
-    def asked(self: Store, artifact: Any, stage: Any, inputs: Any, described: Any) -> None:
-        raise LookupError(described[0]["is"])
-
-    monkeypatch.setattr(Store, "_make", asked)
-    with pytest.raises(LookupError, match=r"^VOCFolder$"):
+    monkeypatch.setattr(pipeline, "training_split", asked)
+    with pytest.raises(LookupError, match="True"):
         yolov3(options(runs, "--tag", "difficult", "--difficult"))
+    with pytest.raises(LookupError, match="False"):
+        yolov3(options(runs, "--tag", "easy"))
 
 
 @pytest.mark.parametrize(

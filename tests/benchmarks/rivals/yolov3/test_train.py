@@ -70,7 +70,7 @@ def test_priors_of_many_boxes(toy: Any, tmp_path: Path) -> None:
 # What is learnt from -------------------------------------------------------------------------
 
 
-def test_images_without_an_object_are_not_used(
+def test_images_without_an_object_are_background_and_those_of_crowds_are_not_used(
     toy_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = toy_of(
@@ -88,10 +88,10 @@ def test_images_without_an_object_are_not_used(
 
     monkeypatch.setattr(benchmarks.rivals.yolov3.train, "_losses", look)
     train(tmp_path / "run", data)
-    assert set(seen) == {"000", "003", "004"}
+    assert set(seen) == {"000", "001", "003", "004"}
     seen.clear()
     train(tmp_path / "without", WithoutDifficult(data))
-    assert set(seen) == {"000", "003"}
+    assert set(seen) == {"000", "001", "003"}
 
 
 def test_images_are_jittered_where_it_is_asked_for(toy: Any) -> None:
