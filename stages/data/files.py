@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 # Of files that are taken for images where only their names are known, in lower case.
@@ -96,6 +96,10 @@ class Names:
         """Whether there is such an entry (a link to nowhere is none)."""
         folder, name = os.path.split(path)
         return name in self._listed(folder)
+
+    def of(self, folder: Path) -> Collection[str]:
+        """The names in a folder; none where there is no such folder."""
+        return self._listed(str(folder)).keys()
 
     def image_of(self, folder: Path, stem: str) -> Path | None:
         """The image file of that name, whatever its ending and the ending's case: `a` -> `a.Jpg`.

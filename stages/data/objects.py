@@ -100,11 +100,18 @@ class Named:
         if len(self._first) < self._most:
             self._first.append(name)
 
+    def __len__(self) -> int:
+        return self._count
+
     def __bool__(self) -> bool:
         return self._count > 0
+
+    @property
+    def listed(self) -> str:
+        """The first few, and whether there are more."""
+        return ", ".join(self._first) + (", .." if self._count > len(self._first) else "")
 
     def report(self, what: str) -> None:
         """Say it on stderr, in one line, if there is any."""
         if self._count:
-            more = ", .." if self._count > len(self._first) else ""
-            print(f"{what}: {self._count}: {', '.join(self._first)}{more}", file=sys.stderr)
+            print(f"{what}: {self._count}: {self.listed}", file=sys.stderr)
