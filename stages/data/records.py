@@ -38,6 +38,7 @@ class Record:
             objects, crowds apart, have none.
         mask_orientation: EXIF's, by which the pixels of `mask_path` are still to be turned.
         content: tells this image file, and its masks', from any other; empty where nobody looked.
+        most_pixels: that its files may have, to be decoded; None: `stages.data.opening.MOST_PIXELS`.
         true_boxes: float64 [N, 4] xyxy as the file says, not cut to the image; None: `boxes`. What
             learns takes `boxes`, what evaluates `evaluated_boxes`.
     """
@@ -55,6 +56,7 @@ class Record:
     segmentations: tuple[Segmentation, ...] | None = None
     mask_orientation: int = 1
     content: str = ""
+    most_pixels: int | None = None
     true_boxes: np.ndarray | None = None
 
     @property
