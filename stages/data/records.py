@@ -40,6 +40,7 @@ class Record:
         content: tells this image file, and its masks', from any other; empty where nobody looked.
         true_boxes: float64 [N, 4] xyxy as the file says, not cut to the image; None: `boxes`. What
             learns takes `boxes`, what evaluates `evaluated_boxes`.
+        most_pixels: that its files may have, to be decoded; None: `stages.data.opening.MOST_PIXELS`.
     """
 
     image_id: str | int
@@ -56,6 +57,7 @@ class Record:
     mask_orientation: int = 1
     content: str = ""
     true_boxes: np.ndarray | None = None
+    most_pixels: int | None = None
 
     @property
     def has_masks(self) -> bool:
