@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from glob import glob
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.ahead import ahead
-from stages.data.decode import decode
+from stages.data.decode import Photograph, read_photograph
 from stages.data.files import IMAGE_SUFFIXES, is_image
 from stages.errors import InputError, expand, too_long
 
@@ -86,36 +87,42 @@ def _named(name: str) -> list[Path]:
     return found
 
 
-def decoded(paths: Sequence[Path], label: str) -> Iterator[tuple[Path, np.ndarray]]:
+def decoded(
+    paths: Sequence[Path], label: str, most: int | None = None
+) -> Iterator[tuple[Path, np.ndarray]]:
     """Each photograph and its pixels, uint8 [H, W, 3], a few of them in memory at a time.
 
     Of several, those that are unreadable are named on stderr and left out, and a bar shows how
-    far it is.
+    far it is. What is odd about one that is read is said there too.
 
     Args:
         label: of the progress bar.
+        most: pixels that a photograph may have, as in `read_photograph`.
 
     Raises:
         InputError: at the end, if any was left out; at once, if it is the only one.
     """
     left_out = 0
     with tqdm(total=len(paths), desc=label, unit="image", disable=len(paths) == 1) as bar:
-        for path, pixels in zip(paths, ahead(_attempt, paths, THREADS), strict=True):
-            if not isinstance(pixels, InputError):
-                yield path, pixels
+        read = ahead(partial(_attempt, most), paths, THREADS)
+        for path, photograph in zip(paths, read, strict=True):
+            if not isinstance(photograph, InputError):
+                for oddity in photograph.oddities:
+                    bar.write(f"-- {printable(path)}: {oddity}", file=sys.stderr)
+                yield path, photograph.pixels
             elif len(paths) == 1:
-                raise pixels
+                raise photograph
             else:
                 left_out += 1
-                bar.write(f"-- left out: {pixels.line}", file=sys.stderr)
+                bar.write(f"-- left out: {photograph.line}", file=sys.stderr)
             bar.update()
     if left_out:
         raise InputError(f"{left_out} of {len(paths)} photographs are unreadable and were left out")
 
 
-def _attempt(path: Path) -> np.ndarray | InputError:
+def _attempt(most: int | None, path: Path) -> Photograph | InputError:
     try:
-        return decode(path)
+        return read_photograph(path, most)
     except InputError as error:  # the others are read all the same
         return error
 

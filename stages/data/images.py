@@ -52,8 +52,8 @@ def masks_of(record: Record) -> Tensor:
     if record.mask_path is None or record.mask_ids is None:
         raise InputError(f"{record.path}: has no masks")
     try:
-        with open_image(record.mask_path) as image:
-            check_scans(image, record.mask_path)
+        with open_image(record.mask_path, record.most_pixels) as image:
+            check_scans(image, record.mask_path, record.most_pixels)
             indices = np.array(image)
     except FAULTS as error:
         reason = one_line(error) or type(error).__name__

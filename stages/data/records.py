@@ -41,6 +41,7 @@ class Record:
         most_pixels: that its files may have, to be decoded; None: `stages.data.opening.MOST_PIXELS`.
         true_boxes: float64 [N, 4] xyxy as the file says, not cut to the image; None: `boxes`. What
             learns takes `boxes`, what evaluates `evaluated_boxes`.
+        most_pixels: that its files may have, to be decoded; None: `stages.data.opening.MOST_PIXELS`.
     """
 
     image_id: str | int
@@ -58,6 +59,7 @@ class Record:
     content: str = ""
     most_pixels: int | None = None
     true_boxes: np.ndarray | None = None
+    most_pixels: int | None = None
 
     @property
     def has_masks(self) -> bool:

@@ -12,14 +12,17 @@ from stages.errors import InputError, one_line
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose rows are the upright image's columns
 
 
-def size_of(path: Path) -> tuple[int, int]:
+def size_of(path: Path, most: int | None = None) -> tuple[int, int]:
     """Width and height of the image as `decode` gives it, upright.
 
+    Args:
+        most: pixels that it may have, as in `open_image`.
+
     Raises:
-        InputError: naming the file, when it is missing or has no image's header.
+        InputError: naming the file, when it is missing, has no image's header, or more pixels.
     """
     try:
-        with open_image(path) as image:
+        with open_image(path, most) as image:
             # Not PNG's own getexif, which decodes the pixels in search of a tag behind them.
             orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
             width, height = image.size

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import photographs as module
 from benchmarks.photographs import decoded, make_folder, photographs, pictures_of, printable
+from stages.data.decode import Photograph
 from stages.errors import InputError
 from tests.benchmarks.conftest import noise
 
@@ -112,6 +114,34 @@ def test_unreadable_ones_are_named_and_left_out(
         assert "not readable as an image" in line
 
 
+def test_what_is_odd_about_one_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "end.jpg").write_bytes((folder / "b.jpg").read_bytes()[:-20])
+    values = np.linspace(0, 4095, 32 * 48).reshape(32, 48).astype(np.uint16)
+    Image.fromarray(values).save(folder / "deep.png")
+    paths = [Path(name) for name in ("b.jpg", "end.jpg", "deep.png")]
+    assert [pixels.shape[:2] for _, pixels in decoded(paths, "")] == [
+        (90, 120),
+        (90, 120),
+        (32, 48),
+    ]
+    said = {line for line in capsys.readouterr().err.splitlines() if line.startswith("-- ")}
+    assert said == {
+        "-- end.jpg: lacks its end; what is missing is grey",
+        "-- deep.png: more than 8 bits a value, of which 0 is shown as black, 4095 as white",
+    }
+    assert len(list(decoded([Path("end.jpg")], ""))) == 1
+    assert "end.jpg: lacks its end" in capsys.readouterr().err
+
+
+def test_larger_ones_are_read_where_that_is_allowed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.data.opening.MOST_PIXELS", 5_000)
+    with pytest.raises(InputError, match="120x90 pixels, over 5000"):
+        list(decoded([Path("b.jpg")], ""))
+    assert len(list(decoded([Path("b.jpg")], "", most=90 * 120))) == 1
+
+
 def test_a_single_unreadable_one_is_the_error(folder: Path) -> None:
     with pytest.raises(InputError, match=r"^notes.txt: not readable as an image"):
         next(decoded([Path("notes.txt")], ""))
@@ -120,11 +150,11 @@ def test_a_single_unreadable_one_is_the_error(folder: Path) -> None:
 def test_a_few_wait_in_memory_not_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
-    def decode(path: Path) -> np.ndarray:
+    def read(path: Path, most: int | None) -> Photograph:
         begun.append(path)
-        return np.zeros((1, 1, 3), np.uint8)
+        return Photograph(np.zeros((1, 1, 3), np.uint8), 1, 1, 1, False, None)
 
-    monkeypatch.setattr(module, "decode", decode)
+    monkeypatch.setattr(module, "read_photograph", read)
     paths = [Path(f"{n}.jpg") for n in range(100)]
     for n, _ in enumerate(decoded(paths, "")):
         assert len(begun) <= n + 1 + 2 * module.THREADS

@@ -117,7 +117,7 @@ def test_a_faulty_file_of_masks_is_named(
 def test_a_decompression_bomb_of_masks_is_named(
     data: VOCFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48 * 40 // 3)  # Pillow refuses twice that
+    monkeypatch.setattr("stages.data.opening.MOST_PIXELS", 48 * 40 - 1)
     with pytest.raises(InputError, match=r"one\.png"):
         masks_of(data.train[0])
 

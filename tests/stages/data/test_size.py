@@ -48,6 +48,6 @@ def test_missing(tmp_path: Path) -> None:
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (100, 100)).save(tmp_path / "a.png")
     for limit in (6000, 4000):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        monkeypatch.setattr("stages.data.opening.MOST_PIXELS", limit)
         with pytest.raises(InputError, match=r"a\.png: not readable"):
             size_of(tmp_path / "a.png")
