@@ -36,6 +36,8 @@ class Record:
             or None.
         segmentations: N outlines, drawn when `masks_of` asks for them, or None: one or more of the
             objects, crowds apart, have none.
+        true_boxes: float64 [N, 4] xyxy as the file says, not cut to the image; None: `boxes`. What
+            learns takes `boxes`, what evaluates `evaluated_boxes`.
     """
 
     image_id: str | int
@@ -49,11 +51,17 @@ class Record:
     mask_path: Path | None = None
     mask_ids: np.ndarray | None = None
     segmentations: tuple[Segmentation, ...] | None = None
+    true_boxes: np.ndarray | None = None
 
     @property
     def has_masks(self) -> bool:
         """Whether `masks_of` can be asked. Single masks may be empty: a PNG need not have every index."""
         return self.mask_path is not None or self.segmentations is not None
+
+    @property
+    def evaluated_boxes(self) -> np.ndarray:
+        """float64 [N, 4] xyxy, what detections are compared with: `true_boxes`, else `boxes`."""
+        return (self.boxes if self.true_boxes is None else self.true_boxes).astype(np.float64)
 
 
 class Dataset(Protocol):
