@@ -27,7 +27,7 @@ from stages.training.sgd import Rates
 from stages.writing import replacing
 
 
-@stage(version=4, together=True)
+@stage(version=5, together=True)
 def train_network(
     job: Job,
     data: Dataset,
@@ -90,7 +90,7 @@ def _batches(data: Dataset, config: JointConfig, masks: bool, ranks: Ranks) -> I
     with_objects = np.array([bool((~record.iscrowd).any()) for record in data.train])
     if not with_objects.any():
         raise InputError("Mask R-CNN needs objects in the training split")
-    with_masks = np.array([record.has_masks for record in data.train])
+    with_masks = np.array([(record.with_mask & ~record.iscrowd).any() for record in data.train])
     if masks and not (with_objects & with_masks).any():
         raise InputError(
             f"{data.name}: no training image has masks (VOC: SegmentationObject/, COCO: segmentation); "

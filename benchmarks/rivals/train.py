@@ -45,14 +45,14 @@ def train_torchvision(
             `Config`.
 
     Raises:
-        InputError: no training image has an object or, for masks, one with a mask.
+        InputError: no training image has an object or, for masks, objects that all have one.
     """
     torch.manual_seed(sgd.seed)
     classes, masks = len(data.classes), kind == "mask"
     model = build(kind, weights, classes, shorter, longest, finest_stride, trainable_layers)
     usable = images_to_learn_from(data.train)
     if masks:
-        usable = usable[[data.train[image].has_masks for image in usable]]
+        usable = usable[[with_all_masks(data.train[image]) for image in usable]]
     if len(usable) == 0:
         what = "objects with masks" if masks else "objects"
         raise InputError(f"{TITLES[kind]} needs {what} in the training split")
@@ -66,6 +66,11 @@ def train_torchvision(
 def images_to_learn_from(records: Sequence[Record]) -> np.ndarray:
     """Indices of the images with an object that is no crowd."""
     return np.flatnonzero([bool((~record.iscrowd).any()) for record in records])
+
+
+def with_all_masks(record: Record) -> bool:
+    """Whether each object that is no crowd has a mask: torchvision would learn that others are empty."""
+    return bool((record.with_mask | record.iscrowd).all())
 
 
 def losses_of(model: Network, batch: dict[str, Any]) -> dict[str, Tensor]:

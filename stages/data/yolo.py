@@ -25,7 +25,7 @@ from stages.data.files import (
 )
 from stages.data.objects import Named, Sieve, cut
 from stages.data.records import Record
-from stages.data.segmentation import check_length
+from stages.data.segmentation import check_length, outlines_of
 from stages.data.size import size_of
 from stages.data.splits import choose_splits, warn_of_same_images
 from stages.data.yolo_files import Label, read_config, read_labels, read_list
@@ -216,25 +216,28 @@ class YOLOFolder:
     def _records(self, split: str) -> list[Record]:
         label_of = {number: i + 1 for i, number in enumerate(self.category_ids)}
         sieve = Sieve(f"{self._yaml}: {split}", self._train_split)
-        records, partly = [], Named()
+        records, bare = [], Named()
         for path, things in self._labels(split):
             width, height = size_of(path)
-            corners = np.array([thing.box for thing in things]).reshape(-1, 4)
-            boxes = cut(corners * [width, height, width, height], width, height)
+            parts = np.array([thing.box for thing in things]).reshape(-1, 4)
+            true_boxes = parts * [width, height, width, height]
+            boxes = cut(true_boxes, width, height)
             labels = np.array([label_of.get(thing.number, 0) for thing in things], np.int64)
             keep = sieve.keep([self._config.names[thing.number] for thing in things], labels, boxes)
-            outlines = [
-                (polygon.reshape(-1, 2) * [width, height]).ravel()
+            polygons = [
+                None
+                if (polygon := things[i].polygon) is None
+                else (polygon.reshape(-1, 2) * [width, height]).ravel()
                 for i in keep
-                if (polygon := things[i].polygon) is not None
             ]
             try:
-                for outline in outlines:
-                    check_length([outline])
+                for polygon in polygons:
+                    check_length([] if polygon is None else [polygon])
             except ValueError as error:
                 raise InputError(f"{self._labels_of(path)}: {error}") from None
-            if 0 < len(outlines) < len(keep):
-                partly.add(str(self._labels_of(path)))
+            outlines = outlines_of([None if p is None else (p,) for p in polygons])
+            if any(outline is None for outline in outlines or ()):
+                bare.add(str(self._labels_of(path)))
             records.append(
                 Record(
                     image_id=self._called(path),
@@ -245,15 +248,12 @@ class YOLOFolder:
                     labels=labels[keep],
                     difficult=np.zeros(len(keep), bool),
                     iscrowd=np.zeros(len(keep), bool),
-                    segmentations=(
-                        tuple((outline,) for outline in outlines)
-                        if len(outlines) == len(keep)
-                        else None
-                    ),
+                    segmentations=outlines,
+                    true_boxes=true_boxes[keep],
                 )
             )
         sieve.report()
-        partly.report(
-            f"{self._yaml}: {split}: label files of outlines and boxes, so no mask is used"
+        bare.report(
+            f"{self._yaml}: {split}: label files of outlines and boxes, and a box has no mask"
         )
         return records
