@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.data.coco_file import CocoFile, CocoImage, read_coco
+from stages.data.coco_file import CocoFile, CocoImage, corners_of, read_coco
 from stages.data.files import IMAGE_SUFFIXES, Names, folders_below, stamp, stamps
 from stages.data.objects import Named, Sieve
 from stages.data.records import Record, Segmentation
+from stages.data.segmentation import outlines_of
 from stages.data.splits import choose_splits
 from stages.errors import InputError
 
@@ -155,19 +156,19 @@ class COCOFolder:
         label_of = {number: i + 1 for i, number in enumerate(self._categories)}
         places = _Places(self.root, split, self._splits)
         sieve = Sieve(file.path, self._train_path.name)
-        records, flat, partly = [], Named(), Named()
+        records, flat, bare = [], Named(), Named()
         for image in file.images:
             numbers = image.categories.tolist()
             labels = np.array([label_of.get(number, 0) for number in numbers], np.int64)
             names = [file.categories[number] for number in numbers]
             keep = sieve.keep(names, labels, image.boxes, image.file_name, image.iscrowd)
-            outlines = [image.segmentations[i] for i in keep]
-            for i in keep:
+            outlines = _outlines(image, keep)
+            for place, i in enumerate(keep):
+                what = f"annotation {image.annotations[i]!r} of {image.file_name!r}"
                 if image.segmentations[i] == ():
-                    flat.add(f"annotation {image.annotations[i]!r} of {image.file_name!r}")
-            bare = [i for i in keep if image.segmentations[i] is None and not image.iscrowd[i]]
-            if bare and any(outline is not None for outline in outlines):
-                partly.add(f"{image.file_name!r} (annotation {image.annotations[bare[0]]!r})")
+                    flat.add(what)
+                if outlines is not None and outlines[place] is None:
+                    bare.add(what)
             records.append(
                 Record(
                     image_id=image.image_id,
@@ -178,19 +179,28 @@ class COCOFolder:
                     labels=labels[keep],
                     difficult=np.zeros(len(keep), bool),
                     iscrowd=image.iscrowd[keep],
-                    # A crowd, which nothing learns, is all of its box if it has no outline.
-                    segmentations=None
-                    if bare
-                    else tuple(
-                        _around(image.boxes[i]) if outline is None else outline
-                        for i, outline in zip(keep, outlines, strict=True)
-                    ),
+                    segmentations=outlines,
+                    true_boxes=corners_of(image.xywh[keep]),
+                    xywh=image.xywh[keep],
+                    areas=image.areas[keep],
                 )
             )
         sieve.report()
         flat.report(f"{file.path}: outlines of less than three points, so empty masks")
-        partly.report(f"{file.path}: images some of whose objects have no mask, so none is used")
+        bare.report(f"{file.path}: objects without a mask beside others that have one")
         return records
+
+
+def _outlines(image: CocoImage, keep: np.ndarray) -> tuple[Segmentation | None, ...] | None:
+    """Of the objects that stay; None where none has one."""
+    given = [image.segmentations[i] for i in keep]
+    if outlines_of(given) is None and not image.iscrowd[keep].all():
+        return None
+    # A crowd, which nothing learns, is all of its box if it has no outline.
+    return tuple(
+        _around(image.boxes[i]) if outline is None and image.iscrowd[i] else outline
+        for i, outline in zip(keep, given, strict=True)
+    )
 
 
 def _around(box: np.ndarray) -> Segmentation:

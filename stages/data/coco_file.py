@@ -6,6 +6,7 @@ N objects in an image.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,9 @@ class CocoImage:
         width, height: in pixels.
         annotations: N, the file's own ids of the objects.
         categories: int64 [N], the file's own ids.
+        xywh: float64 [N, 4], x y width height as the file says.
         boxes: float32 [N, 4] xyxy, cut to the image.
+        areas: float64 [N], the file's `area`; nan where it has none, or no number of pixels.
         iscrowd: bool [N].
         segmentations: N outlines; None for an object without.
     """
@@ -48,7 +51,9 @@ class CocoImage:
     height: int
     annotations: tuple[int | str, ...]
     categories: np.ndarray
+    xywh: np.ndarray
     boxes: np.ndarray
+    areas: np.ndarray
     iscrowd: np.ndarray
     segmentations: tuple[Segmentation | None, ...]
 
@@ -107,25 +112,40 @@ def read_coco(path: Path) -> CocoFile:
             what = f"annotation {number!r} of {names[image_id]!r}"
             raise InputError(f"{path}: {what}: {error}") from None
     images = [
-        CocoImage(
-            number,
-            names[number],
-            *sizes[number],
-            annotations=tuple(annotation for annotation, _, _, _, _ in of_image),
-            categories=np.array([category for _, category, _, _, _ in of_image], np.int64),
-            boxes=cut(
-                np.array([box for _, _, box, _, _ in of_image]).reshape(-1, 4), *sizes[number]
-            ),
-            iscrowd=np.array([crowd for _, _, _, crowd, _ in of_image], bool),
-            segmentations=tuple(outline for _, _, _, _, outline in of_image),
-        )
+        _gathered(number, names[number], sizes[number], of_image)
         for number, of_image in objects.items()
     ]
     return CocoFile(path, images, categories)
 
 
-# category, box xyxy, crowd, outline
-_Object = tuple[int, tuple[float, float, float, float], bool, Segmentation | None]
+# category, box xywh, area, crowd, outline
+_Object = tuple[int, list[float], float, bool, Segmentation | None]
+
+
+def _gathered(
+    number: int | str,
+    name: str,
+    size: tuple[int, int],
+    objects: list[tuple[int | str, *_Object]],
+) -> CocoImage:
+    xywh = np.array([box for _, _, box, *_ in objects], np.float64).reshape(-1, 4)
+    return CocoImage(
+        number,
+        name,
+        *size,
+        annotations=tuple(annotation for annotation, *_ in objects),
+        categories=np.array([category for _, category, *_ in objects], np.int64),
+        xywh=xywh,
+        boxes=cut(corners_of(xywh), *size),
+        areas=np.array([area for _, _, _, area, *_ in objects], np.float64),
+        iscrowd=np.array([crowd for *_, crowd, _ in objects], bool),
+        segmentations=tuple(outline for *_, outline in objects),
+    )
+
+
+def corners_of(xywh: np.ndarray) -> np.ndarray:
+    """Boxes [N, 4], x y width height, as x1 y1 x2 y2."""
+    return np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
 
 
 def _entries(path: Path, data: Any, key: str) -> Iterator[tuple[int | str, Mapping[str, Any]]]:
@@ -176,7 +196,8 @@ def _object(
     # An integer of hundreds of digits compares well, but converts to no float.
     if not all(-FARTHEST <= value <= FARTHEST for value in box):  # nan is neither
         raise ValueError(f"bbox {shown(box)} is not four numbers of pixels")
-    x, y, w, h = box
+    area: Any = entry.get("area")
+    has_area = type(area) in (int, float) and 0 <= area <= FARTHEST**2
     outline: Segmentation | None = None
     given = entry.get("segmentation")
     if isinstance(given, dict):
@@ -185,7 +206,7 @@ def _object(
         outline = polygons_of(given, width, height) if given else None
     elif given is not None:
         raise ValueError(f"segmentation {shown(given)} is neither polygons nor run lengths")
-    return category, (x, y, x + w, y + h), bool(crowd), outline
+    return category, box, float(area) if has_area else math.nan, bool(crowd), outline
 
 
 def _text(path: Path, what: str, entry: Mapping[str, Any], key: str) -> str:

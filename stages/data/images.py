@@ -39,7 +39,7 @@ def target_of(record: Record) -> Target:
 
 
 def masks_of(record: Record) -> Tensor:
-    """bool [N, H, W], a mask for each object of the record.
+    """bool [N, H, W], a mask for each object of the record; those without one get an empty one.
 
     Raises:
         InputError: the record has no masks, the file is not one image of their indices, or see

@@ -41,6 +41,8 @@ class DataConfig:
             one is an image without objects; "skip": both are left out of training.
         unreadable: an image file that cannot be read is left out of training and refused in the test split;
             "leave-out": it is left out there too, and what is measured is of fewer images.
+        most_megapixels: that an image may have; None: 89, Pillow's limit. A larger one is taken for a
+            bomb. Decoding takes 10 bytes a pixel, in each process that loads images.
         first: only so many images of each split, the first; None: all.
         downloads: the folder that fetched and unpacked data sets are kept in.
         shapes: what to draw.
@@ -53,6 +55,7 @@ class DataConfig:
     holdout_seed: int = 0
     negatives: Negatives = "auto"
     unreadable: Literal["refuse", "leave-out"] = "refuse"
+    most_megapixels: float | None = None
     first: int | None = None
     downloads: str = "data"
     shapes: ShapesConfig = field(default_factory=lambda: ShapesConfig(train=260, test=100))
@@ -77,8 +80,9 @@ def load_data(config: DataConfig, store: Store) -> Dataset:
         splits = (config.train_split, config.test_split)
         data = VOCFolder(drawn.path, "shapes", *splits, fingerprint=drawn.fingerprint)
     else:
+        most = None if config.most_megapixels is None else int(config.most_megapixels * 1e6)
         options = Preparation(
-            config.negatives, config.unreadable, config.holdout, config.holdout_seed
+            config.negatives, config.unreadable, config.holdout, config.holdout_seed, most
         )
         data = Prepared(_open(config), options, store)
     return data if config.first is None else First(data, config.first)
@@ -92,7 +96,8 @@ def _open(config: DataConfig) -> AsWritten:
     path = expand(config.name)
     if not path.exists():
         raise InputError(
-            f"{path}: no such file or folder (DATA= takes shapes, {', '.join(NAMES)} or the path of a data set)"
+            f"{path}: no such file or folder "
+            f"(DATA= takes shapes, {', '.join(NAMES)} or the path of a data set)"
         )
     if path.is_dir():
         return open_folder(path, path.resolve().name, *more)

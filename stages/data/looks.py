@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -46,8 +46,12 @@ class Files:
 
 
 @stage(version=1)
-def look_at_files(job: Job, files: Files) -> None:
-    """Look at every file. Writes `looks.json`: what `look_at` says of each, in their order."""
+def look_at_files(job: Job, files: Files, most_pixels: int | None) -> None:
+    """Look at every file. Writes `looks.json`: what `look_at` says of each, in their order.
+
+    Args:
+        most_pixels: see `Record`.
+    """
     found: list[list[object]] = []
     folder = job.folder / "shards"
     folder.mkdir(exist_ok=True)
@@ -58,7 +62,7 @@ def look_at_files(job: Job, files: Files) -> None:
             rows = _read(kept, len(paths))
             if rows is None:
                 rows = []
-                for look in spread(look_at, paths, job.workers, AT_ONCE):
+                for look in spread(partial(look_at, most=most_pixels), paths, job.workers, AT_ONCE):
                     rows.append(list(dataclasses.astuple(look)))
                     bar.update()
                 with replacing(kept) as file:
@@ -72,10 +76,12 @@ def look_at_files(job: Job, files: Files) -> None:
     folder.rmdir()
 
 
-def look_at_all(records: Iterable[Record], store: Store) -> Mapping[Path, Look]:
+def look_at_all(
+    records: Iterable[Record], most_pixels: int | None, store: Store
+) -> Mapping[Path, Look]:
     """What is known of each image file of the records and of their masks; looked at once."""
     files = Files(records)
-    artifact: Artifact = store.run(look_at_files, files)
+    artifact: Artifact = store.run(look_at_files, files, most_pixels)
     rows = json.loads((artifact.path / "looks.json").read_text())
     return {path: Look(*row) for path, row in zip(files.paths, rows, strict=True)}
 

@@ -37,6 +37,7 @@ class Preparation:
     unreadable: str
     holdout: float
     holdout_seed: int
+    most_pixels: int | None = None
 
 
 class Prepared:
@@ -79,13 +80,16 @@ class Prepared:
     def _splits(self) -> tuple[list[Record], list[Record]]:
         faults, options = Faults(self.name), self._options
         train, test = self._data.read(faults)
-        looks = look_at_all([*train, *test], self._store)
+        looks = look_at_all([*train, *test], options.most_pixels, self._store)
         kept = {
             "training": _readable(train, looks, "training", True, faults),
             "test": _readable(test, looks, "test", options.unreadable == "leave-out", faults),
         }
         stored = _marked_as_stored([*kept["training"], *kept["test"]], looks, self.name, faults)
-        train, test = ([_settled(r, looks, stored, faults) for r in part] for part in kept.values())
+        train, test = (
+            [_settled(r, looks, stored, options.most_pixels, faults) for r in part]
+            for part in kept.values()
+        )
         faults.refuse()
         both = [] if self._data.one_split else [*train, *test]
         groups = groups_of([looks[record.path] for record in both or train])
@@ -167,13 +171,19 @@ def _marked_as_stored(
     return bool(stored)
 
 
-def _settled(record: Record, looks: Mapping[Path, Look], stored: bool, faults: Faults) -> Record:
+def _settled(
+    record: Record,
+    looks: Mapping[Path, Look],
+    stored: bool,
+    most_pixels: int | None,
+    faults: Faults,
+) -> Record:
     """The record of the upright image, which has the size that the annotation says, or is at fault."""
     look = looks[record.path]
     content = look.digest
     if record.mask_path is not None:
         content += looks[record.mask_path].digest
-    record = dataclasses.replace(record, content=content)
+    record = dataclasses.replace(record, content=content, most_pixels=most_pixels)
     if stored:
         record = turned_record(record, look.orientation)
     upright = look.upright

@@ -122,10 +122,18 @@ def uncompressed(counts: str) -> list[int]:
     return numbers.tolist()
 
 
+def outlines_of(
+    outlines: Sequence[Segmentation | None],
+) -> tuple[Segmentation | None, ...] | None:
+    """What a record holds of its N objects' outlines: None where there are objects and no outline."""
+    none = bool(outlines) and all(outline is None for outline in outlines)
+    return None if none else tuple(outlines)
+
+
 def draw_segmentations(
-    segmentations: Sequence[Segmentation], width: int, height: int
+    segmentations: Sequence[Segmentation | None], width: int, height: int
 ) -> np.ndarray:
-    """bool [N, H, W], a mask for each outline; one without polygons has no pixels."""
+    """bool [N, H, W], a mask for each outline; one without polygons, or None, has no pixels."""
     masks = np.zeros((len(segmentations), height, width), bool)
     for mask, segmentation in zip(masks, segmentations, strict=True):
         if isinstance(segmentation, bytes):

@@ -57,8 +57,8 @@ class ImageBatches:
         usable: indices of the records that have something to learn.
         images: N.
         proposals: given along with each image, its best `top`; None: none are.
-        masks: whether targets have them; an image whose objects have none gets empty ones. So does an
-            object none of whose mask lies in its box; the first few such are named on stderr.
+        masks: whether targets have them; an object that has none gets an empty one. So does one none of
+            whose mask lies in its box; the first few such are named on stderr.
         ranks: each has every so many-th of a batch's images.
 
     Raises:
@@ -131,13 +131,13 @@ class ImageBatches:
         if not record.has_masks:
             check_masks(record)
             return torch.zeros(len(record.boxes), record.height, record.width, dtype=torch.bool)
-        masks = masks_of(record)
+        masks, known = masks_of(record), record.with_mask & ~record.iscrowd
         low, high = np.floor(record.boxes[:, :2]), np.ceil(record.boxes[:, 2:])
         ends = np.hstack([low, high]).astype(int).tolist()
         for place, (mask, (x1, y1, x2, y2)) in enumerate(zip(masks, ends, strict=True)):
             if not mask[y1:y2, x1:x2].any():
                 mask[:] = False
-                if not record.iscrowd[place]:
+                if known[place]:
                     self._say_astray(index, place)
         return masks
 

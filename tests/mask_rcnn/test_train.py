@@ -173,6 +173,30 @@ def test_an_outline_without_area_teaches_no_mask(toy_of: Make, tmp_path: Path) -
     assert all(float(row["boxes"]) > 0 for row in rows)
 
 
+def test_an_object_without_a_mask_teaches_none_and_its_neighbour_does(
+    toy_of: Make, tmp_path: Path
+) -> None:
+    x1, y1, x2, y2 = BOX
+    filled = (np.array([x1, y1, x2, y1, x2, y2, x1, y2], np.float64),)
+    data = toy_of([[BOX, [30, 2, 60, 20]]], [[1, 2]], [[]])
+    record = replace(data.train[0], segmentations=(filled, None))
+    trained(tmp_path / "one", replace(data, train=[record]))
+    rows = losses(tmp_path / "one")
+    assert any(float(row["masks"]) > 0 for row in rows)
+    assert all(float(row["boxes"]) > 0 for row in rows)
+    record = replace(data.train[0], segmentations=(None, None))
+    with pytest.raises(InputError, match="no training image has masks"):
+        trained(tmp_path / "none", replace(data, train=[record]))
+
+
+def test_masks_of_crowds_alone_are_nothing_to_learn(toy_of: Make, tmp_path: Path) -> None:
+    data = toy_of([[BOX, BOX]], [[1, 2]], [[]], crowd=[[False, True]])
+    crowd = (np.array([5.0, 6, 25, 6, 25, 30]),)
+    record = replace(data.train[0], segmentations=(None, crowd))
+    with pytest.raises(InputError, match="no training image has masks"):
+        trained(tmp_path / "run", replace(data, train=[record]))
+
+
 def test_a_mask_beside_its_box_teaches_none(toy_of: Make, tmp_path: Path) -> None:
     data = toy_of([[BOX]], [[1]], [[]])
     x1, y1, x2, y2 = BOX[2] + 1, 0, BOX[2] + 9, 9

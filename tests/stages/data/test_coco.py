@@ -123,19 +123,38 @@ def test_without_outlines_there_are_no_masks(
     made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for none in (None, []):
-        change(train, lambda data, none=none: data["annotations"][1].update(segmentation=none))
+
+        def bare(data: Any, none: Any = none) -> None:
+            for annotation in data["annotations"]:
+                annotation.update(segmentation=none)
+
+        change(train, bare)
         record = opened(made).train[0]
         assert not record.has_masks
+        assert record.with_mask.tolist() == [False, False]
         with pytest.raises(InputError, match=r"one\.jpg: has no masks"):
             masks_of(record)
-    capsys.readouterr()
-    change(train, lambda data: data["annotations"][1].pop("segmentation"))
-    assert not opened(made).train[0].has_masks
-    assert capsys.readouterr().err == (
-        f"{train}: images some of whose objects have no mask, so none is used: 1: "
-        "'one.jpg' (annotation 101)\n"
-    )
+    assert capsys.readouterr().err == ""
     assert opened(made).test[0].has_masks
+
+
+@pytest.mark.parametrize("none", [None, [], ...])
+def test_an_object_without_an_outline_leaves_the_others_theirs(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str], none: Any
+) -> None:
+    def bare(data: Any) -> None:
+        data["annotations"][1]["segmentation"] = none
+        if none is ...:
+            del data["annotations"][1]["segmentation"]
+
+    change(train, bare)
+    record = opened(made).train[0]
+    assert record.has_masks
+    assert record.with_mask.tolist() == [True, False]
+    assert masks_of(record).any(dim=2).any(dim=1).tolist() == [True, False]
+    assert capsys.readouterr().err == (
+        f"{train}: objects without a mask beside others that have one: 1: annotation 101 of 'one.jpg'\n"
+    )
 
 
 def test_a_crowd_without_an_outline_is_all_of_its_box(
@@ -152,8 +171,12 @@ def test_a_crowd_without_an_outline_is_all_of_its_box(
     assert capsys.readouterr().err == ""
     # But an object without one does not become its box.
     change(train, lambda data: data["annotations"][1].pop("segmentation"))
+    record = opened(made).train[0]
+    assert record.with_mask.tolist() == [True, False, True]
+    assert "annotation 101 of 'one.jpg'" in capsys.readouterr().err
+    # Nor do crowds alone make an image one of masks.
+    change(train, lambda data: data["annotations"][0].pop("segmentation"))
     assert not opened(made).train[0].has_masks
-    assert "'one.jpg' (annotation 101)" in capsys.readouterr().err
 
 
 def test_images_without_any_outline_are_no_oddity(
@@ -199,9 +222,43 @@ def test_boxes_are_cut_to_the_image_and_dropped_without_area(
     change(train, replace)
     record = opened(made).train[0]
     assert record.boxes.tolist() == [[46.5, 0, 48, 40], [47, 39, 48, 40], [0, 0, 48, 40]]
+    assert record.evaluated_boxes.tolist() == [
+        [46.5, 0, 49.5, 40],
+        [47, 39, 48, 40],
+        [-5, -5, 95, 95],
+    ]
     assert record.segmentations is not None
     assert [outline[0][0] for outline in record.segmentations] == [2, 1, 0]  # masks stay with boxes
     assert capsys.readouterr().err == f"{train}: dropped 5 boxes without area\n"
+
+
+def test_what_is_evaluated_is_what_the_file_says_to_the_last_bit(
+    made: Path, train: Path, change: Change
+) -> None:
+    boxes, areas = [[0.1, 0.7, 20.2, 30.3], [40.1, 1, 9.7, 33]], [123.4, 0]
+
+    def replace(data: Any) -> None:
+        for one, box, area in zip(data["annotations"], boxes, areas, strict=True):
+            one.update(bbox=box, area=area)
+
+    change(train, replace)
+    record = opened(made).train[0]
+    assert record.xywh is not None and record.areas is not None and record.true_boxes is not None
+    assert record.xywh.tolist() == boxes
+    assert record.areas.tolist() == areas
+    expected = [[0.1, 0.7, 0.1 + 20.2, 0.7 + 30.3], [40.1, 1, 40.1 + 9.7, 34]]
+    assert record.true_boxes.tolist() == record.evaluated_boxes.tolist() == expected
+    assert record.boxes.dtype == np.float32 and record.boxes[1, 2] == 48
+
+
+@pytest.mark.parametrize("area", [None, "12", True, -1, float("nan"), float("inf"), 10**400])
+def test_an_area_that_is_none_is_not_known(
+    made: Path, train: Path, change: Change, area: Any
+) -> None:
+    change(train, lambda data: data["annotations"][0].update(area=area))
+    areas = opened(made).train[0].areas
+    assert areas is not None
+    assert np.isnan(areas).tolist() == [True, False]
 
 
 def test_records_are_light(made: Path) -> None:
