@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from stages.data.faults import Faults
 from stages.data.files import is_writable, leaves_its_folder
-from stages.data.objects import cut
+from stages.data.objects import Named, cut
 from stages.data.records import Segmentation
 from stages.data.segmentation import polygons_of, run_lengths_of
 from stages.errors import InputError, check_regular, one_line
@@ -66,15 +68,26 @@ class CocoFile:
     images: list[CocoImage]
     categories: dict[int, str]
 
+    @property
+    def used(self) -> set[int]:
+        """The categories that have an object; a crowd shows no single one."""
+        found: set[int] = set()
+        for image in self.images:
+            found.update(image.categories[~image.iscrowd].tolist())
+        return found
 
-def read_coco(path: Path) -> CocoFile:
+
+def read_coco(path: Path, faults: Faults) -> CocoFile:
     """Read a file of COCO annotations (instances).
 
     What is kept is in NumPy's arrays, a small part of what Python makes of 450 MB of JSON.
 
+    Args:
+        faults: an annotation that is wrong goes there, and is left out.
+
     Raises:
-        InputError: it is no JSON, not COCO's instances, or contradicts itself; naming the image,
-            category or annotation at fault.
+        InputError: it is no JSON, not COCO's instances, or contradicts itself; naming the image or
+            category at fault.
     """
     try:
         check_regular(path)
@@ -99,23 +112,47 @@ def read_coco(path: Path) -> CocoFile:
     if not sizes:
         raise InputError(f"{path}: lists no image")
     objects: dict[int | str, list[tuple[int | str, *_Object]]] = {number: [] for number in sizes}
+    odd = Odd(Named(), Named())
     for number, entry in _entries(path, data, "annotations"):
+        image_id = entry.get("image_id")
+        if not isinstance(image_id, int | str) or image_id not in sizes:
+            what = f"there is no image {shown(image_id)}"
+            faults.lines.append(f"{path}: annotation {number!r}: {what}")
+            continue
+        what = f"annotation {number!r} of {names[image_id]!r}"
         try:
-            image_id = entry.get("image_id")
-            if not isinstance(image_id, int | str) or image_id not in sizes:
-                raise ValueError(f"there is no image {shown(image_id)}")
+            found = _object(entry, categories, *sizes[image_id], odd, what)
+            objects[image_id].append((number, *found))
         except ValueError as error:
-            raise InputError(f"{path}: annotation {number!r}: {error}") from None
-        try:
-            objects[image_id].append((number, *_object(entry, categories, *sizes[image_id])))
-        except ValueError as error:
-            what = f"annotation {number!r} of {names[image_id]!r}"
-            raise InputError(f"{path}: {what}: {error}") from None
+            faults.lines.append(one_line(f"{path}: {what}: {error}"))
+    odd.flat.report(f"{path}: outlines without brackets of their own, taken for one polygon")
+    odd.broken.report(f"{path}: outlines that are no x y pairs, left out; their boxes stay")
     images = [
         _gathered(number, names[number], sizes[number], of_image)
         for number, of_image in objects.items()
     ]
-    return CocoFile(path, images, categories)
+    return _brushed(CocoFile(path, images, categories))
+
+
+def _brushed(file: CocoFile) -> CocoFile:
+    """The file, its crowds taken for objects where there are no others: CVAT marks what a brush drew so."""
+    crowds = sum(int(image.iscrowd.sum()) for image in file.images)
+    if crowds == 0 or file.used:
+        return file
+    print(f"{file.path}: all {crowds} annotations are crowds: taken for objects", file=sys.stderr)
+    images = [replace(image, iscrowd=np.zeros_like(image.iscrowd)) for image in file.images]
+    return replace(file, images=images)
+
+
+class Odd(NamedTuple):
+    """What is odd about outlines and is read all the same.
+
+    Attributes:
+        flat: lists of numbers where a list of polygons belongs; broken: an odd number of numbers.
+    """
+
+    flat: Named
+    broken: Named
 
 
 # category, box xywh, area, crowd, outline
@@ -168,7 +205,10 @@ def _entries(path: Path, data: Any, key: str) -> Iterator[tuple[int | str, Mappi
 
 def _image(path: Path, what: str, entry: Mapping[str, Any]) -> tuple[tuple[int, int], str]:
     """Width and height, and file name."""
-    file_name = _text(path, what, entry, "file_name")
+    if "file_name" not in entry and isinstance(entry.get("coco_url"), str):
+        # LVIS: http://images.cocodataset.org/train2017/000000391895.jpg
+        entry = {**entry, "file_name": "/".join(entry["coco_url"].split("/")[-2:])}
+    file_name = _text(path, what, entry, "file_name").replace("\\", "/")
     if leaves_its_folder(file_name):
         raise InputError(f"{path}: {what}: {file_name!r} is not a path below the data's folder")
     width: Any = entry.get("width")
@@ -182,7 +222,12 @@ def _image(path: Path, what: str, entry: Mapping[str, Any]) -> tuple[tuple[int, 
 
 
 def _object(
-    entry: Mapping[str, Any], categories: Mapping[int, str], width: int, height: int
+    entry: Mapping[str, Any],
+    categories: Mapping[int, str],
+    width: int,
+    height: int,
+    odd: Odd,
+    what: str,
 ) -> _Object:
     """Raises ValueError, saying what is wrong with the entry."""
     category, crowd = entry.get("category_id"), entry.get("iscrowd", 0)
@@ -203,10 +248,24 @@ def _object(
     if isinstance(given, dict):
         outline = run_lengths_of(given, width, height)
     elif isinstance(given, list):
-        outline = polygons_of(given, width, height) if given else None
+        outline = _polygons(given, width, height, odd, what)
     elif given is not None:
         raise ValueError(f"segmentation {shown(given)} is neither polygons nor run lengths")
     return category, box, float(area) if has_area else math.nan, bool(crowd), outline
+
+
+def _polygons(
+    given: list[Any], width: int, height: int, odd: Odd, what: str
+) -> tuple[np.ndarray, ...] | None:
+    """The outline of a list of polygons; None: there is none, or none that can be told."""
+    if given and set(map(type, given)) <= {int, float}:
+        odd.flat.add(what)
+        given = [given]
+    paired = [p for p in given if not isinstance(p, list) or len(p) % 2 == 0]
+    if len(paired) < len(given):
+        odd.broken.add(what)
+        return None  # a part of an outline is not the object's
+    return polygons_of(given, width, height) if given else None
 
 
 def _text(path: Path, what: str, entry: Mapping[str, Any], key: str) -> str:

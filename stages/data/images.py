@@ -18,6 +18,7 @@ from stages.data.opening import FAULTS, open_image
 from stages.data.records import Record
 from stages.data.scans import check_scans
 from stages.data.segmentation import draw_segmentations
+from stages.data.turning import turned_pixels
 from stages.errors import InputError, one_line
 
 Target = dict[str, Any]
@@ -58,6 +59,8 @@ def masks_of(record: Record) -> Tensor:
     except FAULTS as error:
         reason = one_line(error) or type(error).__name__
         raise InputError(f"{record.mask_path}: not readable as an image: {reason}") from None
+    if indices.ndim == 2:
+        indices = turned_pixels(indices, record.mask_orientation)
     if indices.shape != (record.height, record.width):
         size = "x".join(map(str, indices.shape[1::-1] + indices.shape[2:]))
         raise InputError(

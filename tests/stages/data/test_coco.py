@@ -21,6 +21,7 @@ from pycocotools.coco import COCO
 from stages.data.coco import COCOFolder
 from stages.data.coco_file import read_coco
 from stages.data.decode import image_of
+from stages.data.faults import Faults
 from stages.data.images import masks_of
 from stages.errors import InputError
 
@@ -45,9 +46,10 @@ def opened(root: Path, *splits: str) -> COCOFolder:
 
 
 def fault_of(path: Path) -> str:
-    with pytest.raises(InputError) as raised:
-        read_coco(path)
-    message = str(raised.value)
+    faults = Faults("made")
+    with faults.caught():
+        read_coco(path, faults)
+    message = faults.lines[0]
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
     assert len(message) < 400
@@ -511,12 +513,6 @@ NAN, INF = float("nan"), float("inf")
         (
             "annotations",
             "segmentation",
-            [[1, 2, 3, 4, 5]],
-            "annotation 100 of 'one.jpg': a polygon of 5 numbers",
-        ),
-        (
-            "annotations",
-            "segmentation",
             [[1, 2, 3, 4, 5, NAN]],
             "annotation 100 of 'one.jpg': a polygon's point",
         ),
@@ -581,12 +577,14 @@ def test_anything_anywhere_is_refused_or_read(
             if strange == "taken out":
                 del inner[place[-1]]
             (tmp_path / "a.json").write_text(json.dumps(data))
-            try:
-                images = read_coco(tmp_path / "a.json").images
-            except InputError as error:
+            faults = Faults("made")
+            with faults.caught():
+                images = read_coco(tmp_path / "a.json", faults).images
+            if faults.lines:
                 refused += 1
-                assert str(error).startswith(f"{tmp_path / 'a.json'}: ")
-                assert "\n" not in str(error)
+                for line in faults.lines:
+                    assert line.startswith(f"{tmp_path / 'a.json'}: ")
+                    assert "\n" not in line
             else:
                 read += 1
                 assert all(np.isfinite(image.boxes).all() for image in images)
@@ -694,3 +692,142 @@ def test_part_of_coco_itself() -> None:
         things = cocos_own.imgToAnns[record.image_id]
         for mask, thing in zip(masks_of(record).numpy(), things, strict=True):
             assert (mask == cocos_own.annToMask(thing)).all()
+
+
+# ------------------------------------------------------------------ what other tools write
+
+
+def test_roboflow_s_folders(made: Path) -> None:
+    """Annotations beside the images, a super-category that no object has, images without objects."""
+    for split, folder in (("train", "train"), ("val", "valid")):
+        (made / split).rename(made / folder)
+        data = json.loads((made / f"annotations/instances_{split}.json").read_text())
+        data["categories"].insert(0, {"id": 0, "name": "animals", "supercategory": "none"})
+        (made / folder / "_annotations.coco.json").write_text(json.dumps(data))
+    shutil.rmtree(made / "annotations")
+    data = opened(made)
+    assert not data.one_split
+    assert data.classes == ("dog", "cat") and data.category_ids == (5, 17)
+    assert [r.path for r in data.train] == [made / "train/one.jpg", made / "train/two.jpg"]
+    assert [r.path for r in data.test] == [made / "valid/three.jpg"]
+
+
+def test_a_result_beside_its_images(made: Path, train: Path) -> None:
+    """Label Studio's."""
+    (made / "result.json").write_text(train.read_text().replace('"one.jpg"', '"images\\\\one.jpg"'))
+    shutil.rmtree(made / "annotations")
+    (made / "train").rename(made / "images")
+    data = opened(made)
+    assert data.one_split
+    assert [r.path for r in data.train] == [made / "images/one.jpg", made / "images/two.jpg"]
+
+
+def test_the_only_file_by_its_path(made: Path, train: Path) -> None:
+    data = COCOFolder(train.parent, "made", file=train)
+    assert data.one_split
+    assert [r.path.name for r in data.train] == [r.path.name for r in data.test]
+    assert [r.path for r in data.train] == [made / "train/one.jpg", made / "train/two.jpg"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"shapes": [], "images": 1}', "x", '{"a": 1}'])
+def test_other_json_beside_images_is_no_data_set(made: Path, content: str) -> None:
+    shutil.rmtree(made / "annotations")
+    (made / "notes.json").write_text(content)
+    assert not COCOFolder.fits(made)
+
+
+def test_endings_tell_a_split(made: Path, train: Path) -> None:
+    train.rename(train.with_name("lvis_v1_train.json"))
+    (made / "annotations/instances_val.json").rename(made / "annotations/lvis_v1_val.json")
+    (made / "train").rename(made / "images")
+    shutil.copy(made / "val/three.jpg", made / "images")
+    data = opened(made)
+    assert (len(data.train), len(data.test)) == (2, 1)
+
+
+def test_lvis_names_images_by_their_address(made: Path, train: Path, change: Change) -> None:
+    def address(data: Any) -> None:
+        for image in data["images"]:
+            image["coco_url"] = f"http://images.cocodataset.org/train/{image.pop('file_name')}"
+
+    change(train, address)
+    assert opened(made).train[0].path == made / "train/one.jpg"
+
+
+def test_a_flat_list_is_one_outline(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = masks_of(opened(made).train[0])
+    change(
+        train,
+        lambda data: [a.update(segmentation=a["segmentation"][0]) for a in data["annotations"]],
+    )
+    assert masks_of(opened(made).train[0]).equal(whole)
+    assert (
+        "outlines without brackets of their own, taken for one polygon: " in capsys.readouterr().err
+    )
+
+
+def test_an_outline_of_an_odd_number_is_left_out_and_its_box_stays(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = opened(made).train[0]
+    change(train, lambda data: data["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, 6, 7]]))
+    record = opened(made).train[0]
+    assert record.boxes.tolist() == before.boxes.tolist()
+    assert record.with_mask.tolist() == [False, *[True] * (len(record.boxes) - 1)]
+    said = capsys.readouterr().err
+    assert (
+        "outlines that are no x y pairs, left out; their boxes stay: 1: annotation 100 of" in said
+    )
+
+
+def test_what_a_brush_drew_is_no_crowd(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [record.labels.tolist() for record in opened(made).train]
+    change(train, lambda data: [a.update(iscrowd=1) for a in data["annotations"]])
+    data = opened(made)
+    assert [record.labels.tolist() for record in data.train] == before
+    assert not any(record.iscrowd.any() for record in data.train)
+    assert "annotations are crowds: taken for objects" in capsys.readouterr().err
+
+
+def test_every_fault_of_both_files_at_once(made: Path, train: Path, change: Change) -> None:
+    change(train, lambda data: data["annotations"][0].update(category_id=99))
+    change(train, lambda data: data["annotations"][1].update(bbox=None))
+    (made / "train/two.jpg").unlink()
+    (made / "val/three.jpg").unlink()
+    faults = Faults("made")
+    train_records, test_records = opened(made).read(faults)
+    assert len(faults.lines) == 4
+    assert [r.path.name for r in train_records] == ["one.jpg"]
+    assert test_records == []
+
+
+CASES = Path(__file__).parents[3] / "../shared/cases"
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the exports beside the checkout")
+@pytest.mark.parametrize(
+    ("case", "images", "objects", "classes", "one_split"),
+    [
+        ("07-roboflow-coco", (8, 4), (24, 12), 2, False),
+        ("09b-cvat-coco-default", (12, 12), (36, 36), 2, True),
+        ("17-duplicates/coco", (8, 4), (24, 12), 2, False),
+        ("24b-coco-polygons/flat", (8, 4), (24, 12), 2, False),
+        ("24b-coco-polygons/odd", (8, 4), (24, 12), 2, False),
+        ("24b-coco-polygons/none", (8, 4), (24, 12), 2, False),
+        ("24b-coco-polygons/emptyinner", (8, 4), (24, 12), 2, False),
+        ("26-lvis-classes", (24, 6), (1248, 312), 1203, False),
+    ],
+)
+def test_exports_as_tools_write_them(
+    case: str, images: tuple[int, int], objects: tuple[int, int], classes: int, one_split: bool
+) -> None:
+    data = opened(CASES / case)
+    splits = (data.train, data.test)
+    assert tuple(map(len, splits)) == images
+    assert tuple(sum(len(r.boxes) for r in records) for records in splits) == objects
+    assert len(data.classes) == classes
+    assert data.one_split == one_split
