@@ -7,6 +7,7 @@ height; ours are x1 y1 x2 y2.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -202,13 +203,15 @@ def files_of(root: Path) -> dict[str, Path]:
     files = {
         split_of(path): path
         for path in sorted(folder.glob("*.json"))
-        if path.is_file()  # not a link to a file that was not fetched
+        # Not a link to a file that was not fetched, nor a test split that nobody filled.
+        if path.is_file() and not (_is_empty(path) and _kind(split_of(path)) in ("test", "val"))
     }
     if files:
         # LabelMe's and others' may lie in a folder of that name, one for each image.
         return files if len(files) <= 20 or any(map(_is_coco, files.values())) else {}
     for name in SPLIT_FOLDERS:
         inside = [path for path in sorted((root / name).glob("*.json")) if _is_coco(path)]
+        inside = [path for path in inside if name == "train" or not _is_empty(path)]
         if len(inside) == 1:
             files[name] = inside[0]
     if not files:
@@ -220,6 +223,17 @@ def files_of(root: Path) -> dict[str, Path]:
 def split_of(path: Path) -> str:
     """What the file's name calls its split."""
     return path.stem.removeprefix("instances_")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a small file is COCO's and lists no image."""
+    try:
+        if path.stat().st_size > HEAD:
+            return False
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and data.get("images") == [] and data.get("annotations") == []
 
 
 def _is_coco(path: Path) -> bool:

@@ -38,6 +38,13 @@ from stages.errors import InputError
 KINDS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
+def _has_images(source: Path) -> bool:
+    """Whether it is a folder with an image somewhere below, or a list."""
+    if not os.path.isdir(source):
+        return os.path.exists(source)
+    return any(is_image(name) for folder in folders_below(source) for name in os.listdir(folder))
+
+
 class YOLOFolder(Reader):
     """A folder in the YOLO layout, as a `Dataset`.
 
@@ -79,11 +86,11 @@ class YOLOFolder(Reader):
         if self._config.path is not None and os.path.isdir(root / self._config.path):
             self._base = root / self._config.path
         sources = {split: self._sources(split) for split in self._config.splits}
-        # Templates name a test split, whether there is one or not.
+        # Templates name a test split, whether there is one or not; others leave its folder empty.
         there = {
-            split: sources[split]
-            for split in sources
-            if all(os.path.exists(source) for source in sources[split])
+            split: given
+            for split, given in sources.items()
+            if all(map(os.path.exists if split.startswith("train") else _has_images, given))
         }
         kinds = {split: kind for split, kind in KINDS.items() if split in there}
         self.one_split = len(there) == 1 and (train_split, test_split) == ("auto", "auto")

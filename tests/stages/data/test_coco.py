@@ -805,6 +805,15 @@ def test_every_fault_of_both_files_at_once(made: Path, train: Path, change: Chan
     assert test_records == []
 
 
+def test_a_test_split_that_nobody_filled_is_none(made: Path) -> None:
+    empty = '{"images": [], "annotations": [], "categories": []}'
+    (made / "annotations/instances_test.json").write_text(empty)
+    assert [r.path.name for r in opened(made).test] == ["three.jpg"]  # of val
+    (made / "annotations/instances_test.json").unlink()
+    (made / "annotations/instances_val.json").write_text(empty)
+    assert opened(made).one_split
+
+
 CASES = Path(__file__).parents[3] / "../shared/cases"
 
 

@@ -628,6 +628,14 @@ def test_a_template_s_test_split_that_is_not_there(made: Path) -> None:
     assert len(data.train) == len(data.test) == 2
 
 
+def test_a_test_split_that_nobody_filled_is_none(made: Path) -> None:
+    rewrite(made, "val: images/val\n", "val: images/val\ntest: images/test\n")
+    (made / "images/test/below").mkdir(parents=True)
+    data = opened(made)
+    assert not data.one_split
+    assert [record.path.name for record in data.test] == ["three.jpg"]
+
+
 def test_names_that_do_not_fit_are_a_warning(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
