@@ -11,10 +11,14 @@ import torchvision.ops
 from torch import Tensor
 
 from mask_rcnn.mask_head import MaskHead
+from stages.data.masks import Masks
 from stages.ranks import shared_count
 
+# Pixels of masks, as floats, that are drawn at once: of COCO's images a hundred masks.
+AT_ONCE = 2**25
 
-def mask_targets(masks: Tensor, objects: Tensor, rois: Tensor, side: int) -> Tensor:
+
+def mask_targets(masks: Tensor | Masks, objects: Tensor, rois: Tensor, side: int) -> Tensor:
     """The part of its object's mask that lies in each RoI, bool [R, m, m].
 
     A cell of it is set where at least half of it is, by the mask's interpolated values: detectron2's rule
@@ -22,19 +26,26 @@ def mask_targets(masks: Tensor, objects: Tensor, rois: Tensor, side: int) -> Ten
     on the RoI's m x m cells.
 
     Args:
-        masks: bool [N, H, W].
+        masks: bool [N, H, W], or as run lengths.
         objects: int64 [R], which of them.
         rois: [R, 4] xyxy in the image's own pixels.
         side: m.
     """
+    targets = torch.zeros(len(rois), side, side, dtype=torch.bool, device=rois.device)
     if not len(rois):
-        return torch.zeros(0, side, side, dtype=torch.bool, device=masks.device)
-    # Each RoI looks at a mask of its own: as an image of one channel.
+        return targets
     chosen, index = objects.unique(return_inverse=True)
-    placed = torch.cat([index[:, None].to(rois.dtype), rois], dim=1).float()
-    pixels = masks[chosen][:, None].float()
-    inside = torchvision.ops.roi_align(pixels, placed, side, aligned=True)
-    return inside[:, 0] >= 0.5
+    most = max(1, AT_ONCE // (masks.shape[1] * masks.shape[2]))
+    for first in range(0, len(chosen), most):
+        some = chosen[first : first + most]
+        rows = ((index >= first) & (index < first + most)).nonzero()[:, 0]
+        # Each RoI looks at a mask of its own: as an image of one channel.
+        own = (index[rows] - first)[:, None].to(rois.dtype)
+        placed = torch.cat([own, rois[rows]], dim=1).float()
+        pixels = masks[some][:, None].float()
+        inside = torchvision.ops.roi_align(pixels, placed, side, aligned=True)
+        targets[rows] = inside[:, 0] >= 0.5
+    return targets
 
 
 def mask_loss(head: MaskHead, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from mask_rcnn.pyramid import Pyramid, PyramidTrunk, Stage, body_of, stages_of
 from mask_rcnn.roi_align import RoIPooling
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
+from stages.data.masks import has_pixels
 from stages.errors import InputError
 
 
@@ -77,7 +78,8 @@ class MaskRCNN(FasterRCNN):
 
         Args:
             images: each [3, H, W], uint8 or float in [0, 1], RGB.
-            targets: in training, torchvision's: `boxes`, `labels`, `iscrowd`, `masks` bool [., H, W].
+            targets: in training, torchvision's: `boxes`, `labels`, `iscrowd`, `masks` bool [., H, W]
+                or `Masks`.
 
         Returns:
             as `FasterRCNN`, and in training `masks`, otherwise each image's `masks` bool [n, H, W].
@@ -107,8 +109,8 @@ class MaskRCNN(FasterRCNN):
         rois, labels, wanted = [], [], []
         for sample, target, ratio in zip(seen.samples, targets, seen.batch.ratios, strict=True):
             masks = target["masks"]
-            known = masks.flatten(1).any(dim=1)
             positive = sample.labels > 0
+            known = has_pixels(masks).to(positive.device)
             rows = positive.nonzero()[:, 0]
             rows = rows[known[sample.objects[rows]]]
             rois.append(sample.rois[rows])

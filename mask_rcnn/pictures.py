@@ -9,7 +9,7 @@ import torch
 
 from mask_rcnn.detector import load
 from mask_rcnn.network import MaskRCNN
-from stages.data.images import image_tensor, masks_of
+from stages.data.images import image_tensor, mask_runs_of
 from stages.data.records import Dataset, Record
 from stages.evaluation.detections_io import load_detections
 from stages.evaluation.result_pictures import draw_results
@@ -76,7 +76,8 @@ def with_masks(data: Dataset) -> list[Record]:
 def truth(record: Record) -> Panel:
     """An image with its objects' masks."""
     pixels = image_tensor(record).permute(1, 2, 0).numpy()
-    return Panel.of(tint(pixels, masks_of(record).numpy(), record.labels), str(record.image_id))
+    masks = mask_runs_of(record).pixels
+    return Panel.of(tint(pixels, masks, record.labels), str(record.image_id))
 
 
 def masked(model: MaskRCNN, record: Record, classes: tuple[str, ...], least: np.ndarray) -> Panel:

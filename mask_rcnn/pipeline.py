@@ -21,7 +21,6 @@ from mask_rcnn.train import train_network
 from stages.backbones.config import Name
 from stages.backbones.weights import find_weights, load_state
 from stages.data.difficult import training_split
-from stages.data.images import check_masks
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record
 from stages.detect import Detection, detect_split
@@ -81,8 +80,6 @@ def train_and_test(config: Config, store: Store) -> Trained:
     layout_of(config.backbone.name, config.network, config.rpn)  # before anything is made for it
     check_step(config.train.sampling.images, store.ranks)
     data = load_data(config.data, store)
-    for record in data.test if config.network.mask.branch != "none" else ():
-        check_masks(record)  # now, not after the training
     trained = store.run(
         train_network,
         training_split(data, config.difficult),

@@ -15,7 +15,6 @@ from mask_rcnn.config import NetworkConfig
 from mask_rcnn.network import MaskRCNN, build_untrained
 from stages.backbones.config import Name
 from stages.backbones.weights import Weights, build_backbone
-from stages.data.images import check_masks
 from stages.data.records import TrainingData
 from stages.errors import InputError
 from stages.ranks import Ranks
@@ -95,9 +94,10 @@ def _batches(data: TrainingData, config: JointConfig, masks: bool, ranks: Ranks)
             f"{data.name}: no training image has masks (VOC: SegmentationObject/, COCO: segmentation); "
             "--network.mask.branch none trains boxes alone"
         )
-    for record in data.train if masks else []:
-        check_masks(record)  # now, not when the image's turn comes
     images, training = config.sampling.images, config.train
     return ImageBatches(
-        data.train, usable, images, training.mirror, training.sgd.seed, masks=masks, ranks=ranks
+        *(data.train, usable, images, training.mirror, training.sgd.seed),
+        masks=masks,
+        ranks=ranks,
+        drawn=False,
     )

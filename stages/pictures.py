@@ -82,24 +82,41 @@ def tag(axes: Axes, box: np.ndarray, text: str, colour: str) -> None:
     )
 
 
-def tint(pixels: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def tint(
+    pixels: np.ndarray, masks: np.ndarray | Sequence[np.ndarray], labels: np.ndarray
+) -> np.ndarray:
     """The image with each mask in its class's colour, half seen through; the first on top.
 
     Args:
         pixels: uint8 [H, W, 3].
-        masks: bool [n, H, W]; labels: int [n], from 1.
+        masks: bool [n, H, W], or n times [H, W]; labels: int [n], from 1.
     """
     tinted = pixels.copy()
     for number in reversed(range(len(masks))):
         colour = colour_of(int(labels[number]))
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-        mask = masks[number]
-        tinted[mask] = (0.45 * pixels[mask] + 0.55 * rgb).astype(np.uint8)
+        whole = masks[number]
+        part = _around(whole)
+        if part is None:
+            continue
+        mask, under, over = whole[part], pixels[part], tinted[part]
+        over[mask] = (0.45 * under[mask] + 0.55 * rgb).astype(np.uint8)
         # A line around it, where a neighbour is not its own.
         inside = mask.copy()
         inside[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-        tinted[mask & ~inside] = rgb // 2
+        over[mask & ~inside] = rgb // 2
     return tinted
+
+
+def _around(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """The part of a mask, bool [H, W], that has pixels, and one more on each side; None: it has none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return (
+        slice(max(rows[0] - 1, 0), rows[-1] + 2),
+        slice(max(columns[0] - 1, 0), columns[-1] + 2),
+    )
 
 
 def neighbourhood(

@@ -14,17 +14,18 @@ from torch import Tensor
 
 from stages.ahead import ahead
 from stages.data.decode import image_of
+from stages.data.masks import Masks
 from stages.data.opening import FAULTS, open_image
 from stages.data.records import Record
 from stages.data.scans import check_scans
-from stages.data.segmentation import draw_segmentations
+from stages.data.segmentation import encode_indices, encode_segmentation
 from stages.data.turning import turned_pixels
 from stages.errors import InputError, one_line
 
 Target = dict[str, Any]
 
-# Of an image's masks together, bytes, one a pixel: COCO's most are 30 MB, and every process that loads
-# images holds some images' at once.
+# Of an image's masks drawn together, bytes, one a pixel: COCO's most are 30 MB, and every process that
+# loads images holds some images' at once.
 MOST_MASKS = 2**30
 
 
@@ -39,17 +40,16 @@ def target_of(record: Record) -> Target:
     }
 
 
-def masks_of(record: Record) -> Tensor:
-    """bool [N, H, W], a mask for each object of the record; those without one get an empty one.
+def mask_runs_of(record: Record) -> Masks:
+    """The masks of the record's N objects, drawn when they are asked for.
 
     Raises:
-        InputError: the record has no masks, the file is not one image of their indices, or see
-            `check_masks`.
+        InputError: the record has no masks, or the file is not one image of their indices.
     """
-    check_masks(record)
+    width, height = record.width, record.height
     if record.segmentations is not None:
-        masks = draw_segmentations(record.segmentations, record.width, record.height)
-        return torch.from_numpy(masks)
+        runs = [encode_segmentation(one, width, height) for one in record.segmentations]
+        return Masks(tuple(runs), height, width)
     if record.mask_path is None or record.mask_ids is None:
         raise InputError(f"{record.path}: has no masks")
     try:
@@ -61,16 +61,27 @@ def masks_of(record: Record) -> Tensor:
         raise InputError(f"{record.mask_path}: not readable as an image: {reason}") from None
     if indices.ndim == 2:
         indices = turned_pixels(indices, record.mask_orientation)
-    if indices.shape != (record.height, record.width):
+    if indices.shape != (height, width):
         size = "x".join(map(str, indices.shape[1::-1] + indices.shape[2:]))
         raise InputError(
-            f"{record.mask_path}: {size} pixels, but {record.path.name} has {record.width}x{record.height}"
+            f"{record.mask_path}: {size} pixels, but {record.path.name} has {width}x{height}"
         )
-    return torch.from_numpy(indices[None] == record.mask_ids[:, None, None])
+    return Masks(tuple(encode_indices(indices, record.mask_ids)), height, width)
+
+
+def masks_of(record: Record) -> Tensor:
+    """bool [N, H, W], a mask for each object of the record.
+
+    Raises:
+        InputError: as `mask_runs_of`, or see `check_masks`.
+    """
+    check_masks(record)
+    masks = mask_runs_of(record)
+    return masks[torch.arange(len(masks))]
 
 
 def check_masks(record: Record) -> None:
-    """Refuse an image whose objects' masks would fill the memory: run lengths take next to none.
+    """Refuse an image whose objects' masks, all drawn at once, would fill the memory.
 
     Raises:
         InputError: they take more than `MOST_MASKS`.

@@ -130,14 +130,72 @@ def outlines_of(
     return None if none else tuple(outlines)
 
 
+def encode_segmentation(segmentation: Segmentation | None, width: int, height: int) -> bytes:
+    """An outline's mask, compressed; one without polygons, or None, has no pixels."""
+    if isinstance(segmentation, bytes):
+        return segmentation
+    if not segmentation:
+        return _compressed([width * height], width, height)
+    polygons = coco.frPyObjects(list(segmentation), height, width)
+    runs: bytes = coco.merge(polygons)["counts"]
+    return runs
+
+
+def encode_indices(indices: np.ndarray, numbers: np.ndarray) -> list[bytes]:
+    """The masks of the pixels that bear each number, compressed.
+
+    Args:
+        indices: integers [H, W].
+        numbers: int64 [N].
+    """
+    height, width = indices.shape
+    along = indices.T.ravel()  # down the columns
+    begins = np.concatenate([[0], np.flatnonzero(along[1:] != along[:-1]) + 1])
+    ends = np.append(begins[1:], len(along))
+    order = np.argsort(along[begins], kind="stable")
+    values = along[begins][order]
+    masks = []
+    for first, last in zip(
+        np.searchsorted(values, numbers, "left"),
+        np.searchsorted(values, numbers, "right"),
+        strict=True,
+    ):
+        own = order[first:last]
+        edges = np.stack([begins[own], ends[own]], axis=1).ravel()
+        lengths = np.diff(edges, prepend=0, append=len(along))
+        masks.append(_compressed(lengths.tolist(), width, height))
+    return masks
+
+
+def _compressed(lengths: list[int], width: int, height: int) -> bytes:
+    runs: bytes = coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width)[
+        "counts"
+    ]
+    return runs
+
+
+def draw_run_lengths(counts: bytes, mask: np.ndarray) -> None:
+    """Set the pixels of a compressed mask in an empty one, bool [H, W]; only its columns are touched."""
+    height = mask.shape[0]
+    lengths = np.array(uncompressed(counts.decode()))
+    ends = lengths.cumsum()
+    if len(lengths) < 2 or not lengths[1::2].any():
+        return
+    last = (len(lengths) // 2) * 2  # without the zeros behind the last ones
+    left = int(lengths[0]) // height
+    right = -(-int(ends[last - 1]) // height)
+    lengths = lengths[:last]
+    lengths[0] -= left * height
+    columns = np.zeros((right - left) * height, bool)
+    columns[: lengths.sum()] = np.repeat(np.arange(last) % 2 == 1, lengths)
+    mask[:, left:right] = columns.reshape(right - left, height).T
+
+
 def draw_segmentations(
     segmentations: Sequence[Segmentation | None], width: int, height: int
 ) -> np.ndarray:
     """bool [N, H, W], a mask for each outline; one without polygons, or None, has no pixels."""
     masks = np.zeros((len(segmentations), height, width), bool)
     for mask, segmentation in zip(masks, segmentations, strict=True):
-        if isinstance(segmentation, bytes):
-            mask[:] = coco.decode({"size": [height, width], "counts": segmentation})
-        elif segmentation:
-            mask[:] = coco.decode(coco.merge(coco.frPyObjects(list(segmentation), height, width)))
+        draw_run_lengths(encode_segmentation(segmentation, width, height), mask)
     return masks

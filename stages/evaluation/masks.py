@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from pycocotools import mask as coco  # type: ignore[import-untyped]
 
-from stages.data.images import masks_of
+from stages.data.images import mask_runs_of
 from stages.data.objects import Named
 from stages.data.records import Record
 from stages.evaluation.detections_io import Detections
@@ -28,7 +28,7 @@ def true_masks(records: Sequence[Record]) -> dict[str | int, list[Rle]]:
     no detection can match are named on stderr: they are empty, or lie beside their own box.
 
     Raises:
-        InputError: as `masks_of`.
+        InputError: as `mask_runs_of`.
     """
     masks: dict[str | int, list[Rle]] = {}
     empty, beside = Named(), Named()
@@ -82,6 +82,4 @@ def _meet(found: np.ndarray, box: np.ndarray) -> bool:
 
 
 def _encoded(record: Record) -> list[Rle]:
-    masks = masks_of(record).permute(1, 2, 0).numpy().astype(np.uint8)
-    encoded: list[Rle] = coco.encode(np.asfortranarray(masks))
-    return encoded
+    return mask_runs_of(record).rles

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.data.images import check_masks, image_tensor, masks_of, target_of
+from stages.data.images import check_masks, image_tensor, mask_runs_of, target_of
+from stages.data.masks import Masks
 from stages.data.records import Record
 from stages.proposals.cache import Proposals
 from stages.ranks import ALONE, Ranks
@@ -59,6 +60,7 @@ class ImageBatches:
         proposals: given along with each image, its best `top`; None: none are.
         masks: whether targets have them; an object that has none gets an empty one. So does one none of
             whose mask lies in its box; the first few such are named on stderr.
+        drawn: whether masks are a tensor, bool [., H, W]; else they are `Masks`, which take no memory.
         ranks: each has every so many-th of a batch's images.
 
     Raises:
@@ -78,9 +80,11 @@ class ImageBatches:
         top: int | None = None,
         masks: bool = False,
         ranks: Ranks = ALONE,
+        drawn: bool = True,
     ) -> None:
         self.records, self.usable, self.proposals, self.top = records, usable, proposals, top
-        self.images, self.mirror, self.seed, self.masks = images, mirror, seed, masks
+        self.images, self.mirror, self.seed = images, mirror, seed
+        self.masks, self.drawn = masks, drawn
         self.ranks = ranks
         check_step(images, ranks)
         self._astray: set[tuple[int, int]] = set()
@@ -108,15 +112,15 @@ class ImageBatches:
         for index, (chance, seed) in list(zip(chosen, chances, strict=True))[self.ranks.mine]:
             record = self.records[index]
             image, target = image_tensor(record), target_of(record)
-            if self.masks:
-                target["masks"] = self._masks(index)
             target["seed"] = seed
             mirrored = self.mirror and chance < 0.5
+            if self.masks:
+                masks = self._masks(index)
+                masks = masks.mirrored() if mirrored else masks
+                target["masks"] = masks[torch.arange(len(masks))] if self.drawn else masks
             if mirrored:
                 image = image.flip(-1)
                 target["boxes"] = mirror(target["boxes"], record.width)
-                if self.masks:
-                    target["masks"] = target["masks"].flip(-1)
             batch["images"].append(image)
             batch["targets"].append(target)
             batch["image_ids"].append(record.image_id)
@@ -125,20 +129,17 @@ class ImageBatches:
                 batch["proposals"].append(mirror(boxes, record.width) if mirrored else boxes)
         return batch
 
-    def _masks(self, index: int) -> Tensor:
-        """bool [N, H, W] of a record; a mask beside its box would teach that all in the box is background."""
+    def _masks(self, index: int) -> Masks:
+        """Of a record; a mask beside its box would teach that all in the box is background."""
         record = self.records[index]
-        if not record.has_masks:
+        if self.drawn:
             check_masks(record)
-            return torch.zeros(len(record.boxes), record.height, record.width, dtype=torch.bool)
-        masks, known = masks_of(record), record.with_mask & ~record.iscrowd
-        low, high = np.floor(record.boxes[:, :2]), np.ceil(record.boxes[:, 2:])
-        ends = np.hstack([low, high]).astype(int).tolist()
-        for place, (mask, (x1, y1, x2, y2)) in enumerate(zip(masks, ends, strict=True)):
-            if not mask[y1:y2, x1:x2].any():
-                mask[:] = False
-                if known[place]:
-                    self._say_astray(index, place)
+        if not record.has_masks:
+            return Masks.empty(len(record.boxes), record.height, record.width)
+        masks = mask_runs_of(record).within(record.boxes)
+        astray = record.with_mask & ~record.iscrowd & ~masks.has_pixels().numpy()
+        for place in np.flatnonzero(astray).tolist():
+            self._say_astray(index, place)
         return masks
 
     def _say_astray(self, index: int, place: int) -> None:
