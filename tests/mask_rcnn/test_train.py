@@ -137,7 +137,7 @@ def test_images_without_masks_among_others_are_learnt_too(
     def note(self: ImageBatches, iteration: int) -> dict[str, Any]:
         batch = plain(self, iteration)
         for name, target in zip(batch["image_ids"], batch["targets"], strict=True):
-            seen[name] = bool(target["masks"].any())
+            seen[name] = bool(target["masks"].has_pixels().any())
         return batch
 
     monkeypatch.setattr(ImageBatches, "__getitem__", note)
