@@ -12,10 +12,10 @@ from stages.errors import InputError
 # Whole numbers that may be 0 though they usually are not; all others count or measure something.
 MAY_BE_0 = {
     *("iterations", "warmup", "lr_steps", "seed", "held_out", "clutter", "convs", "min_side"),
-    *("positives", "backgrounds", "retrain_after", "mined_bytes", "points"),
+    *("positives", "backgrounds", "retrain_after", "mined_bytes", "points", "holdout_seed"),
 }
 # Broken numbers that may not be 0.
-ABOVE_0 = {"sizes", "ratios", "box_std", "canonical_side", "lr_divisor"}
+ABOVE_0 = {"sizes", "ratios", "box_std", "canonical_side", "lr_divisor", "most_megapixels"}
 # Parts of a side, of which two must leave something.
 BELOW_HALF = {"context"}
 MAY_BE_EMPTY = {"lr_steps"}
