@@ -24,7 +24,7 @@ from stages.data.objects import Named, Sieve
 from stages.data.reader import Content, Reader
 from stages.data.records import Record, Segmentation
 from stages.data.segmentation import outlines_of
-from stages.data.splits import choose_splits
+from stages.data.splits import choose_splits, usual_kind
 from stages.errors import InputError
 
 
@@ -204,7 +204,8 @@ def files_of(root: Path) -> dict[str, Path]:
         split_of(path): path
         for path in sorted(folder.glob("*.json"))
         # Not a link to a file that was not fetched, nor a test split that nobody filled.
-        if path.is_file() and not (_is_empty(path) and _kind(split_of(path)) in ("test", "val"))
+        if path.is_file()
+        and not (_is_empty(path) and usual_kind(split_of(path)) in ("test", "val"))
     }
     if files:
         # LabelMe's and others' may lie in a folder of that name, one for each image.
@@ -262,16 +263,11 @@ def kinds_of(splits: Iterable[str]) -> dict[str, str]:
     `train2017` is no split.
     """
     splits = list(splits)
-    whole = {split: kind for split in splits if (kind := _kind(split)) is not None}
+    whole = {split: kind for split in splits if (kind := usual_kind(split)) is not None}
     if whole:
         return whole
     endings = {split: re.split(r"[-_. ]", split.rstrip("0123456789-_"))[-1] for split in splits}
-    return {split: kind for split, end in endings.items() if (kind := _kind(end)) is not None}
-
-
-def _kind(word: str) -> str | None:
-    found = re.fullmatch(r"(trainval|train|val|valid|validation|test)[-_]?\d*", word.lower())
-    return found[1].replace("validation", "val").replace("valid", "val") if found else None
+    return {split: kind for split, end in endings.items() if (kind := usual_kind(end)) is not None}
 
 
 class _Places:

@@ -53,6 +53,16 @@ def folders_below(root: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in it, by name, links to folders among them; no hidden ones."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except (OSError, ValueError):  # no folder, or not ours to look into
+        return []
+    return [folder / name for name in names]
+
+
 def leaves_its_folder(name: str) -> bool:
     """Whether a file name from someone's annotations is absolute or climbs with `..`."""
     windows = PureWindowsPath(name)  # knows both kinds of slashes
@@ -119,16 +129,54 @@ class Names:
         if leaves_its_folder(stem):
             return []
         inner, name = os.path.split(os.path.join(folder, stem))
-        if inner not in self._images:
+        return [Path(inner, entry) for entry in self._stems(inner).get(name, [])]
+
+    def images_in(self, folder: Path) -> dict[str, list[Path]]:
+        """The folder's image files by their names without the ending, each as `images_of` gives them."""
+        return {
+            stem: [folder / entry for entry in entries]
+            for stem, entries in self._stems(str(folder)).items()
+        }
+
+    def file_of(self, folder: Path, stem: str, suffix: str) -> Path | None:
+        """The file of that name and ending, the ending in any of the usual cases: `a` -> `a.XML`.
+
+        Args:
+            stem: as in `image_of`.
+            suffix: in lower case, with its dot.
+        """
+        if leaves_its_folder(stem):
+            return None
+        inner, name = os.path.split(os.path.join(folder, stem))
+        for entry in (f"{name}{suffix}", f"{name}{suffix.upper()}", f"{name}.{suffix[1:].title()}"):
+            if self._listed(inner).get(entry):
+                return Path(inner, entry)
+        return None
+
+    def files_in(self, folder: Path, suffix: str) -> dict[str, Path]:
+        """The folder's files of that ending, in any case, by their names without it; no hidden ones.
+
+        Args:
+            suffix: in lower case, with its dot.
+        """
+        return {
+            entry[: -len(suffix)]: folder / entry
+            for entry, is_file in sorted(self._listed(str(folder)).items())
+            if is_file and entry.lower().endswith(suffix) and not entry.startswith(".")
+        }
+
+    def _stems(self, folder: str) -> dict[str, list[str]]:
+        """The images' file names by their stems."""
+        if folder not in self._images:
             by_stem: dict[str, list[str]] = {}
-            for entry, is_file in self._listed(inner).items():
+            for entry, is_file in self._listed(folder).items():
                 own = image_stem(entry) if is_file else None
                 if own is not None:
                     by_stem.setdefault(own, []).append(entry)
             for several in by_stem.values():
                 several.sort(key=_preferred)
-            self._images[inner] = by_stem
-        return [Path(inner, entry) for entry in self._images[inner].get(name, [])]
+            self._images[folder] = by_stem
+        return self._images[folder]
 
     def _listed(self, folder: str) -> dict[str, bool]:
         if folder not in self._names:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from stages.data.decode import decode
 from stages.data.size import size_of
-from stages.data.voc import read_split
+from stages.data.voc_lists import check_name, lines_of
 from stages.errors import InputError
 
 BACKGROUND = 2  # in a trimap: 1 is foreground, 3 the border between them
@@ -55,12 +55,18 @@ def arrange_pets(published: Path, root: Path) -> None:
 
 def _species(path: Path) -> dict[str, str]:
     """Image name and species of each line: name, breed, species (1 or 2), breed of the species."""
-    stems = read_split(path)
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    for row in rows:
-        if len(row) != 4 or row[2] not in SPECIES:
+    species: dict[str, str] = {}
+    for line in lines_of(path):
+        row = line.split()
+        if len(row) != 4 or row[2] not in SPECIES or "/" in row[0]:
             raise InputError(f"{path}: {' '.join(row)!r} is no line of an image and its species")
-    return {stem: SPECIES[row[2]] for stem, row in zip(stems, rows, strict=True)}
+        check_name(path, row[0])
+        if row[0] in species:
+            raise InputError(f"{path}: lists {row[0]!r} twice")
+        species[row[0]] = SPECIES[row[2]]
+    if not species:
+        raise InputError(f"{path}: lists no image")
+    return species
 
 
 def _arrange(published: Path, root: Path, stem: str, name: str) -> bool:

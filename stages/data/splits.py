@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,3 +76,18 @@ def warn_of_same_images(where: Path, split: str) -> None:
         "what is measured says nothing about other images",
         file=sys.stderr,
     )
+
+
+def usual_kind(split: str) -> str | None:
+    """trainval, train, val or test where a split is called so, in any case; else None."""
+    found = re.fullmatch(r"(trainval|train|val|valid|validation|test)[-_]?\d*", split.lower())
+    return found[1].replace("validation", "val").replace("valid", "val") if found else None
+
+
+def spelt(wanted: str, splits: Iterable[str]) -> str:
+    """A split's name as the data set has it, whatever the case that someone asks in; else as asked."""
+    names = list(splits)
+    if wanted == "auto" or wanted in names:
+        return wanted
+    found = [split for split in names if split.lower() == wanted.lower()]
+    return found[0] if len(found) == 1 else wanted

@@ -13,7 +13,8 @@ from stages.backbones.weights import load_state, of_file
 from stages.data.coco_file import read_coco
 from stages.data.decode import decode
 from stages.data.size import size_of
-from stages.data.voc import read_annotation, read_split
+from stages.data.voc_lists import read_split
+from stages.data.voc_xml import read_annotation
 from stages.data.yolo_files import read_config, read_labels, read_list
 from stages.errors import LONGEST, InputError, check_regular, expand, one_line
 from stages.evaluation.detections_io import load_detections
@@ -79,7 +80,7 @@ def endless(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         *(check_regular, decode, size_of, read_split, read_config, read_list, read_coco),
         *(of_file, load_state, Proposals),
         lambda path: expand(str(path)),
-        lambda path: read_annotation(path, "a"),
+        read_annotation,
         lambda path: read_labels(path, {0: "a"}),
         lambda path: load_detections(path, [1]),
         lambda path: read_typed(path, dict, "a model"),

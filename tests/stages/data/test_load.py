@@ -91,7 +91,7 @@ def test_a_folder_of_another_layout_says_what_is_looked_for(store: Store, tmp_pa
     (tmp_path / "photos" / "a.jpg").write_text("")
     with pytest.raises(InputError) as raised:
         load_data(DataConfig(name=str(tmp_path / "photos")), store)
-    for wanted in ("JPEGImages/ and Annotations/", "annotations/*.json", "data.yaml"):
+    for wanted in ("JPEGImages/", "annotations/*.json", "data.yaml"):
         assert wanted in str(raised.value)
     assert str(tmp_path / "photos") in str(raised.value)
 

@@ -12,7 +12,9 @@ from PIL import Image
 
 from stages.data.decode import image_of
 from stages.data.images import masks_of
-from stages.data.voc import VOCFolder, read_annotation, read_split
+from stages.data.voc import VOCFolder
+from stages.data.voc_lists import read_split
+from stages.data.voc_xml import read_annotation
 from stages.errors import InputError
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
@@ -33,7 +35,7 @@ def xml_of(tmp_path: Path, text: str | bytes) -> Path:
 
 def fault_of(path: Path) -> str:
     with pytest.raises(InputError) as raised:
-        read_annotation(path, "a")
+        read_annotation(path)
     message = str(raised.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
