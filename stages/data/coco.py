@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -228,32 +229,35 @@ def split_of(path: Path) -> str:
 
 def _is_empty(path: Path) -> bool:
     """Whether a small file is COCO's and lists no image."""
-    try:
-        if path.stat().st_size > HEAD:
-            return False
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(data, dict) and data.get("images") == [] and data.get("annotations") == []
+    content = _small(path)
+    return content is not None and content.get("images") == [] and content.get("annotations") == []
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether a .json begins like COCO's: it is not read whole."""
+    """Whether a .json is COCO's, or begins like it: a large one is not read whole."""
+    content = _small(path)
+    if content is not None:
+        return isinstance(content.get("images"), list) and "annotations" in content
     try:
-        if not path.is_file():
+        if path.stat().st_size <= HEAD or not path.is_file():
             return False
         with open(path, "rb") as file:
             head = file.read(HEAD)
     except OSError:
         return False
     keys = (b'"images"', b'"annotations"', b'"categories"')
-    return (
-        head.lstrip().startswith(b"{")
-        and any(key in head for key in keys)
-        and (
-            b'"shapes"' not in head  # LabelMe's
-        )
-    )
+    return head.lstrip().startswith(b"{") and any(key in head for key in keys)
+
+
+def _small(path: Path) -> dict[str, Any] | None:
+    """What a small file of JSON says; None if it is none, or large."""
+    try:
+        if not path.is_file() or path.stat().st_size > HEAD:
+            return None
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def kinds_of(splits: Iterable[str]) -> dict[str, str]:
