@@ -30,6 +30,8 @@ CONFIG: Config = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door do
 STAGES = (
     "draw_shapes",
     "search_selectively",
+    "search_selectively",
+    "gather_proposals",
     "pretrain",
     "train_detector",
     "assemble",
@@ -150,7 +152,7 @@ def test_the_models_folder_is_all_a_user_needs(runs: Path) -> None:
     data = load_data(CONFIG.data, store_in(runs))
     assert model.classes == data.classes
     found = load_detections(runs / RUN / "detections.json", data.category_ids)
-    proposals = next((runs / "store").glob("search_selectively-*")) / "proposals.h5"
+    proposals = next((runs / "store").glob("gather_proposals-*")) / "proposals.h5"
     reader = Proposals(proposals)
     for record in data.test:
         image = image_tensor(record)
@@ -202,7 +204,6 @@ class AskedError(Exception):
     ("changes", "first"),
     [
         ({"top": 50}, "train_detector"),
-        ({"difficult": False}, "train_detector"),
         ({"loss": dataclasses.replace(CONFIG.loss, box_weight=0.5)}, "train_detector"),
         ({"sampling": dataclasses.replace(CONFIG.sampling, rois=32)}, "train_detector"),
         ({"svd": SVDConfig(fc6=9)}, "decompose"),
@@ -221,6 +222,18 @@ def test_another_value_makes_anew_only_what_it_shapes(
     monkeypatch.setattr(Store, "_make", asked)
     with pytest.raises(AskedError, match=f"^{first}"):
         train_and_test(dataclasses.replace(CONFIG, **changes), store_in(runs))
+
+
+def test_difficult_objects_teach_where_they_are_asked_to(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(data: Any, difficult: bool) -> None:
+        raise AskedError(str(difficult))
+
+    monkeypatch.setattr(pipeline, "training_split", asked)
+    for difficult in (True, False):
+        with pytest.raises(AskedError, match=str(difficult)):
+            train_and_test(dataclasses.replace(CONFIG, difficult=difficult), store_in(runs))
 
 
 def test_a_damaged_model_is_made_again_and_the_same(runs: Path) -> None:
@@ -316,7 +329,7 @@ def test_a_finished_model_may_look_otherwise(runs: Path) -> None:
 
 def test_proposals_may_come_from_a_file(runs: Path, tmp_path: Path) -> None:
     store = store_in(runs)
-    searched = next((runs / "store").glob("search_selectively-*")) / "proposals.h5"
+    searched = next((runs / "store").glob("gather_proposals-*")) / "proposals.h5"
     config = dataclasses.replace(CONFIG, proposals_file=str(searched))
     done = train_and_test(config, store)
     plain = train_and_test(CONFIG, store)

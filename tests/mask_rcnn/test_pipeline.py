@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -253,7 +254,6 @@ def test_one_that_died_in_training_ends_as_one_that_did_not(
     ("path", "value", "first"),
     [
         ("scale.train", (64,), "train_network"),
-        ("difficult", True, "train_network"),
         ("network.mask.width", 8, "train_network"),
         ("network.pool.kind", "pool", "train_network"),
         ("train.sampling.rois", 16, "train_network"),
@@ -276,6 +276,18 @@ def test_another_value_makes_anew_only_what_it_shapes(
         return
     with pytest.raises(AskedError, match=f"^{first}$"):
         train_and_test(changed(CONFIG, path, value), store_in(runs))
+
+
+def test_difficult_objects_teach_where_they_are_asked_to(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(data: Any, difficult: bool) -> None:
+        raise AskedError(str(difficult))
+
+    monkeypatch.setattr(pipeline, "training_split", asked)
+    for difficult in (True, False):
+        with pytest.raises(AskedError, match=str(difficult)):
+            train_and_test(dataclasses.replace(CONFIG, difficult=difficult), store_in(runs))
 
 
 # What is refused -----------------------------------------------------------------------------

@@ -30,6 +30,7 @@ CONFIG = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does
 STAGES = (
     "draw_shapes",
     "search_selectively",
+    "gather_proposals",
     "pretrain",
     "fine_tune",
     "cache_features",

@@ -31,6 +31,8 @@ OPTIONS = ["--preset", "micro", "--device", "cpu", "--workers", "0"]
 STAGES = [
     "draw_shapes",
     "search_selectively",
+    "search_selectively",
+    "gather_proposals",
     "pretrain",
     "cache_maps",
     "cache_maps",
@@ -63,7 +65,7 @@ def test_what_it_leaves(runs: Path, run_folder: Path) -> None:
     assert metrics["paper"] == "spp"
     assert [row["stage"] for row in metrics["stages"]] == STAGES
     assert metrics["result"]["images"] == 4
-    trained = STAGES[3:10]
+    trained = STAGES[5:12]
     seconds = [row["seconds"] for row in metrics["stages"] if row["stage"] in trained]
     assert metrics["train_seconds"] == pytest.approx(sum(seconds), abs=0.01)
     assert {path.name for path in run_folder.glob("*.png")} == {
@@ -82,7 +84,7 @@ def test_detections_are_the_finished_detectors(runs: Path, run_folder: Path) -> 
     store = Store(runs / "store")
     data = load_data(CONFIG.data, store)
     found = load_detections(run_folder / "detections.json", data.category_ids)
-    (proposals,) = (runs / "store").glob("search_selectively-*")
+    (proposals,) = (runs / "store").glob("gather_proposals-*")
     reader = Proposals(proposals / "proposals.h5")
     for record in data.test:
         image = torch.from_numpy(image_of(record)).permute(2, 0, 1)
@@ -150,11 +152,16 @@ def test_without_fine_tuning_the_pre_trained_network_is_used(
     assert first_made(config, runs, monkeypatch) == "cache_features"
 
 
-def test_without_difficult_objects_only_what_learns_is_made_anew(
+def test_difficult_objects_teach_where_they_are_asked_to(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = dataclasses.replace(CONFIG, difficult=False)
-    assert first_made(config, runs, monkeypatch) == "fine_tune"
+    def asked(data: Any, difficult: bool) -> None:
+        raise AskedError(str(difficult))
+
+    monkeypatch.setattr(pipeline, "training_split", asked)
+    for difficult in (True, False):
+        with pytest.raises(AskedError, match=str(difficult)):
+            run(dataclasses.replace(CONFIG, difficult=difficult), Store(runs / "store"))
 
 
 def test_rcnn_finds_its_images_proposals_and_pre_training_there(

@@ -12,13 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.data.parts import Images
 from stages.data.records import Record
 from stages.data.voc import VOCFolder
 from stages.errors import InputError
 from stages.proposals import stage as stage_module
 from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig, search_record
-from stages.proposals.stage import ProposalFile, import_proposals, search_selectively
+from stages.proposals.stage import (
+    ProposalFile,
+    find_proposals,
+    import_proposals,
+    search_selectively,
+)
 from stages.store import Job, Store
 
 ROOT = Path(__file__).parents[3]
@@ -33,15 +39,16 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def data(make_voc: Callable[..., Path]) -> VOCFolder:
-    """Seven images, in four shards of two; the two splits meet within the third."""
+    """Seven images to train on, in four shards of two, and one to test on."""
     names = ["f", "a", "d", "b", "g", "c", "e"]
-    root = make_voc(dict.fromkeys(names, THINGS), {"trainval": names[:5], "test": names[5:]})
+    root = make_voc(dict.fromkeys([*names, "h"], THINGS), {"trainval": names, "test": ["h"]})
     return VOCFolder(root, "made")
 
 
 def proposed(folder: Path, data: VOCFolder, workers: int = 0) -> bytes:
+    """The training images' proposals."""
     folder.mkdir(exist_ok=True)
-    search_selectively(Job(folder, workers=workers), data, CONFIG)
+    search_selectively(Job(folder, workers=workers), Images(data.train), CONFIG)
     return (folder / "proposals.h5").read_bytes()
 
 
@@ -52,9 +59,9 @@ def uninterrupted(tmp_path: Path, data: VOCFolder) -> bytes:
 
 def test_every_image_has_its_own_proposals(tmp_path: Path, data: VOCFolder) -> None:
     proposed(tmp_path / "out", data)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"proposals.h5", "recall.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"proposals.h5"}
     proposals = Proposals(tmp_path / "out" / "proposals.h5")
-    for record in [*data.train, *data.test]:
+    for record in data.train:
         boxes = proposals.of(record)
         assert len(boxes) > 0
         assert np.array_equal(boxes, search_record((record, CONFIG)))
@@ -65,13 +72,40 @@ def test_every_image_has_its_own_proposals(tmp_path: Path, data: VOCFolder) -> N
 def test_recall_of_both_splits_is_kept(
     tmp_path: Path, data: VOCFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    proposed(tmp_path / "out", data)
-    recall = json.loads((tmp_path / "out" / "recall.json").read_text())
+    found = find_proposals(CONFIG, None, data, Store(tmp_path / "out"))
+    recall = json.loads((found.all.path / "recall.json").read_text())
     assert set(recall) == {"train", "test"}
     assert [row["proposals"] for row in recall["test"]] == [300, 1000, 2000, "all"]
     said = capsys.readouterr().err
     assert "train: proposals" in said
     assert "test: proposals" in said
+
+
+def test_both_splits_are_gathered(tmp_path: Path, data: VOCFolder) -> None:
+    store = Store(tmp_path / "out")
+    found = find_proposals(CONFIG, None, data, store)
+    train, test, both = (
+        Proposals(made.path / "proposals.h5") for made in (found.train, store.used[1], found.all)
+    )
+    for record in data.train:
+        assert np.array_equal(both.of(record), train.of(record))
+        with pytest.raises(InputError, match="of another data set"):
+            test.of(record)
+    for record in data.test:
+        assert np.array_equal(both.of(record), test.of(record))
+    names = [artifact.path.name.rpartition("-")[0] for artifact in store.used]
+    assert names == ["search_selectively", "search_selectively", "gather_proposals"]
+
+
+def test_a_corrected_test_label_searches_nothing_again(tmp_path: Path, data: VOCFolder) -> None:
+    before = find_proposals(CONFIG, None, data, Store(tmp_path / "out"))
+    path = data.root / "Annotations" / "h.xml"
+    path.write_text(path.read_text().replace(">dog<", ">cat<"))
+    store = Store(tmp_path / "out")
+    after = find_proposals(CONFIG, None, VOCFolder(data.root, "made"), store)
+    assert after.train == before.train
+    assert after.all != before.all  # what they find has changed
+    assert len(list((tmp_path / "out").glob("search_selectively-*"))) == 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -114,7 +148,7 @@ def test_interrupted_after_some_images(
 
     monkeypatch.setattr(stage_module, "search_record", noting)
     assert proposed(tmp_path / "out", data) == uninterrupted
-    assert [*done, *again] == [r.image_id for r in [*data.train, *data.test]]
+    assert [*done, *again] == [r.image_id for r in data.train]
 
 
 @pytest.mark.parametrize("missing", [[0], [3], [1, 2], [0, 1, 2], []])
@@ -161,6 +195,7 @@ from types import SimpleNamespace
 
 # Torch takes seconds to load, and only recall needs it, for which this process does not live.
 sys.modules["stages.proposals.recall"] = SimpleNamespace(measure_recall=None, recall_table=None)
+from stages.data.parts import Images
 from stages.data.voc import VOCFolder
 from stages.proposals import stage as stage_module
 from stages.proposals.selective_search import SelectiveSearchConfig
@@ -178,7 +213,7 @@ def search_record(task):
 stage_module.search_record = search_record
 data = VOCFolder(Path(sys.argv[1]), "made")
 Store(Path(sys.argv[2])).run(
-    stage_module.search_selectively, data, SelectiveSearchConfig(min_side=8)
+    stage_module.search_selectively, Images(data.train), SelectiveSearchConfig(min_side=8)
 )
 """
 
@@ -192,9 +227,9 @@ def test_killed_in_another_process_and_finished_in_this_one(
     assert done.returncode == -9, done.stderr.decode()
     shards = list(root.glob("unfinished/search_selectively-*/shards/[0-9]*.npz"))
     assert [shard.name for shard in shards] == ["0000000-0000002.npz"]
-    artifact = Store(root).run(search_selectively, data, CONFIG)
+    artifact = Store(root).run(search_selectively, Images(data.train), CONFIG)
     assert (artifact.path / "proposals.h5").read_bytes() == uninterrupted
-    assert set(artifact.manifest["files"]) == {"proposals.h5", "recall.json"}
+    assert set(artifact.manifest["files"]) == {"proposals.h5"}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -221,10 +256,10 @@ def test_an_image_with_no_proposal_at_all(tmp_path: Path, make_voc: Callable[...
     root = make_voc({"a": THINGS, "b": THINGS, "c": []}, size=(48, 40))
     config = SelectiveSearchConfig(min_side=49)  # longer than the images
     data = VOCFolder(root, "made")
-    search_selectively(Job(tmp_path), data, config)
-    proposals = Proposals(tmp_path / "proposals.h5")
+    found = find_proposals(config, None, data, Store(tmp_path / "store"))
+    proposals = Proposals(found.all.path / "proposals.h5")
     assert [proposals.of(r).shape for r in [*data.train, *data.test]] == [(0, 4)] * 3
-    recall = json.loads((tmp_path / "recall.json").read_text())
+    recall = json.loads((found.all.path / "recall.json").read_text())
     assert recall["train"][-1]["recall_50"] == 0.0
     assert recall["test"] == []  # no object there
 
@@ -236,10 +271,19 @@ def test_imported_proposals_are_as_if_searched_here(
     tmp_path: Path, data: VOCFolder, uninterrupted: bytes
 ) -> None:
     source = ProposalFile.at(tmp_path / "uninterrupted" / "proposals.h5")
-    artifact = Store(tmp_path / "store").run(import_proposals, data, source)
+    artifact = Store(tmp_path / "store").run(import_proposals, Images(data.train), source)
     assert (artifact.path / "proposals.h5").read_bytes() == uninterrupted
-    recall = (tmp_path / "uninterrupted" / "recall.json").read_bytes()
-    assert (artifact.path / "recall.json").read_bytes() == recall
+
+
+def test_a_file_of_both_splits_serves_each(tmp_path: Path, data: VOCFolder) -> None:
+    searched = find_proposals(CONFIG, None, data, Store(tmp_path / "searched"))
+    file = str(searched.all.path / "proposals.h5")
+    imported = find_proposals(CONFIG, file, data, Store(tmp_path / "imported"))
+    for made, expected in ((imported.train, searched.train), (imported.all, searched.all)):
+        again = (made.path / "proposals.h5").read_bytes()
+        assert again == (expected.path / "proposals.h5").read_bytes()
+    for made in (imported.all, searched.all):
+        assert "recall.json" in made.manifest["files"]
 
 
 def test_imported_proposals_are_put_in_this_data_sets_order(
@@ -250,7 +294,9 @@ def test_imported_proposals_are_put_in_this_data_sets_order(
     split.write_text("\n".join(reversed(stems)))
     turned = VOCFolder(data.root, "made")
     import_proposals(
-        Job(tmp_path), turned, ProposalFile.at(tmp_path / "uninterrupted" / "proposals.h5")
+        Job(tmp_path),
+        Images(turned.train),
+        ProposalFile.at(tmp_path / "uninterrupted" / "proposals.h5"),
     )
     assert (tmp_path / "proposals.h5").read_bytes() == proposed(tmp_path / "searched", turned)
     assert (tmp_path / "proposals.h5").read_bytes() != uninterrupted
@@ -277,4 +323,4 @@ def test_proposals_of_other_images_are_not_imported(
     for folder, names, size in (("larger", "fa", (50, 40)), ("others", "xy", (48, 40))):
         root = make_voc(dict.fromkeys(names, THINGS), size=size, folder=folder)
         with pytest.raises(InputError, match="another data set"):
-            import_proposals(Job(tmp_path), VOCFolder(root, folder), source)
+            import_proposals(Job(tmp_path), Images(VOCFolder(root, folder).train), source)
