@@ -17,21 +17,22 @@ from stages.ablation import Claim, Variant, compare, keep_description, write_tab
 from stages.backbones.networks import layers_of, new_layers_of
 from stages.data.records import Dataset
 from stages.options import parse, store_of
+from stages.published.figures import Paper, paper_beside
 from stages.store import Store, describe
 
-# Table 2: VOC 2007 test, AlexNet, 11-point, without box regression; and fc7 fine-tuned with it.
-PAPER = {
-    ("pool5", False): 44.2,
-    ("fc6", False): 46.2,
-    ("fc7", False): 44.7,
-    ("pool5", True): 47.3,
-    ("fc6", True): 53.1,
-    ("fc7", True): 54.2,
+# The paper's rows, by layer, fine-tuning and box regression.
+ROWS = {
+    ("pool5", False, False): "pool5 no fine-tuning",
+    ("fc6", False, False): "fc6 no fine-tuning",
+    ("fc7", False, False): "fc7 no fine-tuning",
+    ("pool5", True, False): "pool5 fine-tuned",
+    ("fc6", True, False): "fc6 fine-tuned",
+    ("fc7", True, False): "fc7 fine-tuned",
+    ("fc7", True, True): "fc7 fine-tuned + box regression",
 }
-PAPER_REGRESSED = {("fc7", True): 58.5}
 NOTE = (
-    "The paper: AlexNet on VOC 2007 (table 2), another network on other images: its order and its "
-    "differences are to be compared, not its values."
+    "The paper's figures: {whose}, on VOC 2007 (tables 2 and 3): on other images, or with another network, "
+    "its order and its differences are to be compared, not its values."
 )
 
 
@@ -47,7 +48,9 @@ def ablate(arguments: Sequence[str]) -> None:
     data = tested[0].data
     name = f"{data.name}-{options.preset}-{config.backbone.name}"
     folder = options.runs / name / f"ablations-rcnn{f'-{options.tag}' if options.tag else ''}"
-    text = write_tables(folder, f"R-CNN's ablations: {name}", NOTE, *compare(data, *rows(tested)))
+    paper = paper_beside("R-CNN", config.backbone.name)
+    title, note = f"R-CNN's ablations: {name}", NOTE.format(whose=paper.whose())
+    text = write_tables(folder, title, note, *compare(data, *rows(tested, paper)))
     keep_description(folder, describe(config))
     print(f"{text}\n{folder}")
 
@@ -85,21 +88,17 @@ def run_variants(config: Config, store: Store) -> list[Ablated]:
     return tested
 
 
-def rows(tested: Sequence[Ablated]) -> tuple[list[Variant], list[Claim]]:
+def rows(tested: Sequence[Ablated], paper: Paper) -> tuple[list[Variant], list[Claim]]:
     """The tables' rows: each variant without and with box regression, and what the paper claims."""
     variants, claims = [], []
     by_kind = {(variant.layer, variant.tuned): variant.name for variant in tested}
     last = tested[-1].layer
     for variant in tested:
-        kind, name, regressed = (
-            (variant.layer, variant.tuned),
-            variant.name,
-            f"{variant.name}, box regression",
-        )
-        plain = variant.detections / "unregressed.json"
-        variants.append(Variant(name, plain, PAPER.get(kind)))
-        moved = variant.detections / "detections.json"
-        variants.append(Variant(regressed, moved, PAPER_REGRESSED.get(kind)))
+        name, regressed = variant.name, f"{variant.name}, box regression"
+        for row, kind, boxes in ((name, "unregressed", False), (regressed, "detections", True)):
+            theirs = ROWS.get((variant.layer, variant.tuned, boxes))
+            found = variant.detections / f"{kind}.json"
+            variants.append(Variant(row, found, None if theirs is None else paper.of(theirs)))
         claims.append(Claim(regressed, name))
         if variant.tuned and (variant.layer, False) in by_kind:
             claims.append(Claim(name, by_kind[variant.layer, False]))

@@ -39,6 +39,9 @@ def test_rows_of_the_finished_detector_need_no_other_training(runs: Path) -> Non
     assert pd.isna(seconds["tested without box regression"])
     paper = dict(zip(names, table["paper_map"], strict=True))
     assert (paper[FULL], paper["SVMs instead of the softmax"]) == (57.1, 56.3)
+    assert paper["tested without box regression"] == 53.3
+    folder = runs / "shapes-micro-tiny" / "ablations-fast"
+    assert "| paper (AlexNet) |" in (folder / "ablations.md").read_text()
 
 
 def test_all_rows_share_every_stage_they_can(runs: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rcnn_v1.ablations import Ablated, rows
+from rcnn_v1.ablations import ROWS, Ablated, rows
 from rcnn_v1.command import command
 from stages.ablation import Claim
+from stages.backbones.config import Name
+from stages.published.figures import paper_beside
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +57,35 @@ def test_they_share_every_stage_they_can(runs: Path) -> None:
     assert made.count("cache_features") == made.count("train_svms") == made.count("detect") == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("alexnet", [44.2, 46.2, 44.7, 47.3, 53.1, 54.2, 58.5]),
+        ("vgg16", [None, None, None, None, None, 62.2, 66.0]),
+    ],
+)
+def test_the_papers_figures_are_of_the_runs_network(name: Name, expected: list) -> None:
+    paper = paper_beside("R-CNN", name)
+    tested = [
+        Ablated(layer, tuned, None, Path(layer))  # type: ignore[arg-type]
+        for tuned in (False, True)
+        for layer in ("pool5", "fc6", "fc7")
+    ]
+    figures = [row.paper for row in rows(tested, paper)[0]]
+    found = [figure and figure.value for figure in figures]
+    # Of its last row alone the paper has box regression.
+    assert found[1:-1:2] == [None] * 5
+    assert [*found[::2], found[-1]] == expected
+    assert {figure.network for figure in figures if figure} == {paper.network}
+    assert len(ROWS) == 7
+
+
 def test_the_papers_claims() -> None:
     tested = [
         Ablated(layer, tuned, None, Path(layer))  # type: ignore[arg-type]
         for layer, tuned in (("pool5", False), ("pool5", True), ("fc7", True))
     ]
-    _, claims = rows(tested)
+    _, claims = rows(tested, paper_beside("R-CNN", "tiny"))
     for claim in (
         Claim("pool5, fine-tuned", "pool5, not fine-tuned"),
         Claim("fc7, fine-tuned", "pool5, fine-tuned"),
