@@ -27,6 +27,7 @@ from fast_rcnn.pipeline import (
     train_and_test,
     train_on,
 )
+from fast_rcnn.proposal_counts import COUNTS, DENSE, compare_numbers
 from fast_rcnn.svm_head import cache_fast_features, detect_by_svms
 from rcnn_v1.config import SVMConfig
 from rcnn_v1.svm import train_svms
@@ -35,16 +36,20 @@ from stages.backbones.config import Name
 from stages.backbones.networks import fc_sizes_of, layers_of
 from stages.data.images import image_tensor
 from stages.data.records import Dataset
+from stages.errors import InputError
 from stages.options import parse, store_of
 from stages.proposals.cache import Proposals
+from stages.published.figures import Figure, Paper, paper_beside
 from stages.store import Artifact, Store, describe
 
 NOTE = (
-    "The paper's figures: CaffeNet (its model S) on VOC 2007, those of a difference VGG16's where they "
-    "are given for it alone; another network on other images: its order and its differences are to "
-    "be compared, not its values. Proposals' time is not in the seconds."
+    "The paper's figures: {whose}, on VOC 2007 (tables 4 to 8), those of a difference of another network "
+    "where they are given for it alone, and of hard example mining Shrivastava et al.'s, with the "
+    "difference from their own baseline: on other images, or with another network, its order and its "
+    "differences are to be compared, not its values. Proposals' time is not in the seconds."
 )
 FULL = "multi-task, softmax, one scale (the paper's choice)"
+HARD = "online hard example mining"
 TIMED = 8  # test images
 ROUNDS = 3
 
@@ -55,7 +60,7 @@ class Row:
 
     name: str
     detections: Path
-    paper: float | None = None
+    paper: Figure | None = None
     model: Artifact | None = None
     proposals: Artifact | None = None
 
@@ -65,19 +70,34 @@ def ablate(arguments: Sequence[str]) -> None:
 
     Args:
         arguments: the options of `python -m fast_rcnn`, and `--rows test`: only those that need no
-            other training than the run's own.
+            other training than the run's own; `--rows hard`: the run's own and hard example mining's;
+            `--rows proposals`: figure 3 instead, of `--counts` proposals and `--dense` boxes added.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--rows", choices=("all", "test"), default="all")
+    parser.add_argument("--rows", choices=("all", "test", "hard", "proposals"), default="all")
+    parser.add_argument("--counts", type=int, nargs="*", default=COUNTS)
+    parser.add_argument("--dense", type=int, nargs="*", default=DENSE)
     chosen, rest = parser.parse_known_args(list(arguments))
     options, config = parse("fast_rcnn ablations", Config, PRESETS, rest)
+    if chosen.rows == "proposals":
+        compare_numbers(options, config, chosen.counts, chosen.dense)
+        return
+    if (chosen.counts, chosen.dense) != (COUNTS, DENSE):
+        raise InputError("--counts, --dense: are of --rows proposals")
     store = store_of(options)
+    paper = paper_beside("Fast R-CNN", config.backbone.name)
 
     def run() -> tuple[Dataset, list[Row], list[Claim]]:
         base = train_and_test(config, store)
-        rows, claims = test_time_rows(config, base, store)
-        if chosen.rows == "all":
-            more, further = trained_rows(config, base, store)
+        kinds = {
+            "test": (test_time_rows,),
+            "hard": (own_row, hard_row),
+            "all": (test_time_rows, trained_rows, hard_row),
+        }[chosen.rows]
+        rows: list[Row] = []
+        claims: list[Claim] = []
+        for kind in kinds:
+            more, further = kind(config, base, paper, store)
             rows, claims = [*rows, *more], [*claims, *further]
         return base.data, rows, claims
 
@@ -85,32 +105,48 @@ def ablate(arguments: Sequence[str]) -> None:
     seconds = time_rows(data, rows, options.device)
     variants = [Variant(row.name, row.detections, row.paper, seconds.get(row.name)) for row in rows]
     name = f"{data.name}-{options.preset}-{config.backbone.name}"
-    folder = options.runs / name / f"ablations-fast{f'-{options.tag}' if options.tag else ''}"
+    words = ["ablations-fast", "hard" if chosen.rows == "hard" else "", options.tag]
+    folder = options.runs / name / "-".join(word for word in words if word)
     title = f"Fast R-CNN's ablations: {name}"
-    text = write_tables(folder, title, NOTE, *compare(data, variants, claims))
+    note = NOTE.format(whose=paper.whose())
+    text = write_tables(folder, title, note, *compare(data, variants, claims))
     keep_description(folder, describe(config))
     print(f"{text}\n{folder}")
 
 
-def test_time_rows(config: Config, base: Trained, store: Store) -> tuple[list[Row], list[Claim]]:
-    """Changes to the finished detector: SVD, scales, proposals, SVMs."""
-    name, found = config.backbone.name, base.detections.path
-    rows = [
-        Row(FULL, found / "detections.json", 57.1, base.model, base.proposals),
-        Row("tested without box regression", found / "unregressed.json", 53.3),
-    ]
-    claims = [Claim(FULL, "tested without box regression")]
+def own_row(
+    config: Config, base: Trained, paper: Paper, store: Store
+) -> tuple[list[Row], list[Claim]]:
+    """The run's own, which the others are compared with."""
+    found = base.detections.path / "detections.json"
+    return [Row(FULL, found, paper.of("full"), base.model, base.proposals)], []
 
-    def again(label: str, model: Artifact, proposals: Artifact, paper: float | None = None) -> None:
+
+def test_time_rows(
+    config: Config, base: Trained, paper: Paper, store: Store
+) -> tuple[list[Row], list[Claim]]:
+    """Changes to the finished detector: SVD, scales, proposals, SVMs."""
+    name, (rows, claims) = config.backbone.name, own_row(config, base, paper, store)
+    still = "tested without box regression"
+    theirs = paper.of("multi-task in training without regression at test")
+    rows.append(Row(still, base.detections.path / "unregressed.json", theirs))
+    claims.append(Claim(FULL, still))
+
+    def again(
+        label: str, model: Artifact, proposals: Artifact, theirs: Figure | None = None
+    ) -> None:
         detections = store.run(detect, base.data, proposals, model)
-        rows.append(Row(label, detections.path / "detections.json", paper, model, proposals))
+        rows.append(Row(label, detections.path / "detections.json", theirs, model, proposals))
 
     scale, top = config.scale, config.top
     if "fc6" in layers_of(name):
-        for fc6, fc7, paper in ((1 / 4, 1 / 16, 56.5), (1 / 16, 1 / 16, None)):
+        for fc6, fc7, theirs in (
+            (1 / 4, 1 / 16, paper.of("truncated SVD")),
+            (1 / 16, 1 / 16, None),
+        ):
             svd = SVDConfig(*ranks(name, fc6, fc7))
             label = f"truncated SVD, fc6 {svd.fc6}, fc7 {svd.fc7}"
-            again(label, store.run(decompose, base.model, svd), base.proposals, paper)
+            again(label, store.run(decompose, base.model, svd), base.proposals, theirs)
             claims.append(Claim(FULL, label))
 
     def otherwise(**changes: Any) -> Artifact:
@@ -136,26 +172,30 @@ def test_time_rows(config: Config, base: Trained, store: Store) -> tuple[list[Ro
         )
         svms = store.run(train_svms, base.data, base.proposals, features, config.top, SVMConfig())
         by_svms = store.run(detect_by_svms, base.data, base.proposals, base.model, svms, "fc7")
-        rows.append(Row("SVMs instead of the softmax", by_svms.path / "detections.json", 56.3))
-        claims.append(Claim(FULL, "SVMs instead of the softmax"))
+        label, theirs = "SVMs instead of the softmax", paper.of("SVM instead of softmax")
+        rows.append(Row(label, by_svms.path / "detections.json", theirs))
+        claims.append(Claim(FULL, label))
     return rows, claims
 
 
-def trained_rows(config: Config, base: Trained, store: Store) -> tuple[list[Row], list[Claim]]:
+def trained_rows(
+    config: Config, base: Trained, paper: Paper, store: Store
+) -> tuple[list[Row], list[Claim]]:
     """Changes to the training: its loss, the layers that learn, scales, proposals."""
     rows: list[Row] = []
     claims: list[Claim] = []
 
-    def other(label: str, paper: float | None, **changes: Any) -> Trained:
+    def other(label: str, theirs: Figure | None, **changes: Any) -> Trained:
         tested_config = dataclasses.replace(config, **changes)
         tested = train_and_test(tested_config, store)
         learnt = tested_config.loss.box_weight > 0
         kind = "detections.json" if learnt else "unregressed.json"
-        rows.append(Row(label, tested.detections.path / kind, paper))
+        rows.append(Row(label, tested.detections.path / kind, theirs))
         return tested
 
     plain = "lambda = 0: classification alone"
-    alone = other(plain, 52.2, loss=dataclasses.replace(config.loss, box_weight=0.0))
+    loss = dataclasses.replace(config.loss, box_weight=0.0)
+    alone = other(plain, paper.of("lambda = 0"), loss=loss)
     claims.append(Claim("tested without box regression", plain))
     stagewise = "stage-wise: the box layer afterwards"
     learn = dataclasses.replace(config.train, learn="boxes")
@@ -163,23 +203,38 @@ def trained_rows(config: Config, base: Trained, store: Store) -> tuple[list[Row]
     trained = train_on(afterwards, base.data, base.proposals, store, alone.trained)
     model = assemble_from(config, base.data, trained, store)
     detections = store.run(detect, base.data, base.proposals, model)
-    rows.append(Row(stagewise, detections.path / "detections.json", 54.6))
+    found = detections.path / "detections.json"
+    rows.append(Row(stagewise, found, paper.of("stage-wise training")))
     claims += [Claim(stagewise, plain), Claim(FULL, stagewise)]
     other("L2 instead of smooth L1", None, loss=dataclasses.replace(config.loss, box="l2"))
     claims.append(Claim(FULL, "L2 instead of smooth L1"))
     head, every = "only the fc layers learn", "all layers learn"
-    other(head, None, train=dataclasses.replace(config.train, learn="head"))
-    other(every, None, train=dataclasses.replace(config.train, learn="all"))
-    claims += [Claim(FULL, head, 66.9 - 61.4), Claim(every, FULL, 67.2 - 66.9)]
+    theirs = ("fine-tune fc6 and up", "fine-tune conv3_1 and up", "fine-tune conv2_1 and up")
+    other(head, paper.of(theirs[0]), train=dataclasses.replace(config.train, learn="head"))
+    other(every, paper.of(theirs[2]), train=dataclasses.replace(config.train, learn="all"))
+    claims.append(Claim(FULL, head, paper.difference(theirs[1], theirs[0])))
+    claims.append(Claim(every, FULL, paper.difference(theirs[2], theirs[1])))
     scales, longest = five_scales(config)
     five = dataclasses.replace(config.scale, train=scales, test=scales, longest=longest)
-    other("five scales", 58.4, scale=five)
+    other("five scales", paper.of("5 scales"), scale=five)
     claims.append(Claim("five scales", FULL))
     for top in (100, 300):
         label = f"trained and tested with {top} proposals"
         other(label, None, top=top)
         claims.append(Claim(FULL, label))
     return rows, claims
+
+
+def hard_row(
+    config: Config, base: Trained, paper: Paper, store: Store
+) -> tuple[list[Row], list[Claim]]:
+    """Online hard example mining; the paper's difference is from its own baseline (OHEM, table 1)."""
+    theirs = paper_beside("OHEM", config.backbone.name)
+    row = "Fast R-CNN with it"
+    hard = dataclasses.replace(config.sampling, hard=True)
+    found = train_and_test(dataclasses.replace(config, sampling=hard), store).detections.path
+    more = theirs.difference(row, "Fast R-CNN without it")
+    return [Row(HARD, found / "detections.json", theirs.of(row))], [Claim(HARD, FULL, more)]
 
 
 def five_scales(config: Config) -> tuple[tuple[int, ...], int]:

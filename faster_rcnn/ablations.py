@@ -30,31 +30,33 @@ from stages.options import parse, store_of
 from stages.proposals.cache import Proposals
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.proposals.stage import find_proposals
+from stages.published.figures import Figure, Paper, paper_beside
 from stages.store import Artifact, Job, Store, describe, stage
 from stages.writing import replacing
 
 NOTE = (
-    "The paper's figures: tables 2 and 10 (ZF) and 8 and 9 (VGG16) on VOC 2007, another network on other "
-    "images: their order and their differences are to be compared, not their values. In table 2 the "
-    "rows of fewer proposals and without cls or reg are of a detector that was trained on selective "
-    "search's; here of the run's own."
+    "The paper's figures: {whose}, on VOC 2007 (tables 2, 3 and 8 to 10), those of a difference of another "
+    "network where they are given for it alone: on other images, or with another network, their order and "
+    "their differences are to be compared, not their values. In table 2 the rows of fewer proposals and "
+    "without cls or reg are of a detector that was trained on selective search's; here of the run's own."
 )
 TOP = 2000  # of selective search's proposals of an image
 
 
 @dataclass
 class Table:
-    """Rows and claims as they are found."""
+    """Rows and claims as they are found; `paper`: its figures beside them."""
 
+    paper: Paper
     rows: list[Variant] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
 
-    def add(self, name: str, detections: Path, paper: float | None = None) -> str:
+    def add(self, name: str, detections: Path, paper: Figure | None = None) -> str:
         """A row; its name."""
         self.rows.append(Variant(name, detections, paper))
         return name
 
-    def claim(self, better: str, worse: str, paper: float | None = None) -> None:
+    def claim(self, better: str, worse: str, paper: Figure | None = None) -> None:
         """What the paper finds: see `Claim`."""
         self.claims.append(Claim(better, worse, paper))
 
@@ -78,7 +80,7 @@ def ablate(arguments: Sequence[str]) -> None:
         searched = find_proposals(
             SelectiveSearchConfig(), chosen.proposals_file, base.data, store
         ).all
-        table = Table()
+        table = Table(paper_beside("Faster R-CNN", config.backbone.name))
         own = test_time_rows(config, base, searched, table, store)
         if chosen.rows == "all":
             trained_rows(config, base, searched, own, table, store)
@@ -90,7 +92,8 @@ def ablate(arguments: Sequence[str]) -> None:
     name = f"{data.name}-{options.preset}-{config.backbone.name}"
     folder = options.runs / name / f"ablations-faster{f'-{options.tag}' if options.tag else ''}"
     title = f"Faster R-CNN's ablations: {name}, {config.training} training"
-    text = write_tables(folder, title, NOTE, *compare(data, table.rows, table.claims))
+    note = NOTE.format(whose=table.paper.whose())
+    text = write_tables(folder, title, note, *compare(data, table.rows, table.claims))
     readers = {by: Proposals(made.path / "proposals.h5") for by, made in proposals.items()}
     found = recalls(data.test, readers)
     found.to_csv(folder / "recall.csv", index=False, float_format="%.3f")
@@ -103,37 +106,60 @@ def test_time_rows(
     config: Config, base: Trained, searched: Artifact, table: Table, store: Store
 ) -> str:
     """Other proposals for the finished detector. Returns the name of the run's own row."""
-    found = base.detections.path
+    found, paper = base.detections.path, table.paper
     after = config.proposals.after
     own = table.add(
-        f"{after} proposals of the RPN ({config.training})", found / "detections.json", 59.9
+        f"{after} proposals of the RPN ({config.training})",
+        found / "detections.json",
+        paper.of("4-step shared"),
     )
     still = table.add("tested without box regression", found / "unregressed.json")
     table.claim(own, still)
     fast = _fast(config, base.data, base.detector, store)
 
-    def see(label: str, proposals: ProposalConfig, paper: float | None = None) -> str:
+    def see(label: str, proposals: ProposalConfig, theirs: Figure | None = None) -> str:
         proposed = propose_with(config, base.data, base.rpn, proposals, "test", store)
-        return table.add(label, _detect(base.data, proposed, fast, store), paper)
+        return table.add(label, _detect(base.data, proposed, fast, store), theirs)
 
     def change(**changes: object) -> ProposalConfig:
         return dataclasses.replace(config.proposals, **changes)  # type: ignore[arg-type]
 
-    for count, paper in ((50, None), (100, 55.1), (1000, 56.3)):
-        label = see(f"{count} proposals", change(after=count), paper)
+    for count in (50, 100, 1000):
+        theirs = paper.of(f"{count} proposals")
+        if theirs is None and count > 50:
+            theirs = paper.of(f"SS-trained detector with {count} RPN proposals")
+        label = see(f"{count} proposals", change(after=count), theirs)
         if count < after:
             table.claim(own, label)
-    everything = see("6000 proposals, no NMS", change(nms_iou=1.0, after=6000), 55.2)
+    everything = see(
+        "6000 proposals, no NMS",
+        change(nms_iou=1.0, after=6000),
+        paper.of("SS-trained detector with 6000 RPN proposals without NMS"),
+    )
     table.claim(own, everything)
-    for count, paper in ((100, 44.6), (300, 51.4), (1000, 55.8)):
+    for count in (100, 300, 1000):
         # The paper draws N at random without NMS, since it has no order.
         unscored = change(scores="none", nms_iou=1.0, before=None, after=count)
-        see(f"without cls: {count} at random", unscored, paper)
-    table.claim("100 proposals", "without cls: 100 at random")
-    for count, paper in ((300, 52.1), (1000, 51.3)):
-        see(f"without reg: {count} anchors", change(boxes="none", after=count), paper)
+        theirs = paper.of(f"RPN without cls {count} proposals")
+        see(f"without cls: {count} at random", unscored, theirs)
+    table.claim(
+        "100 proposals",
+        "without cls: 100 at random",
+        paper.difference(
+            "SS-trained detector with 100 RPN proposals", "RPN without cls 100 proposals"
+        ),
+    )
+    for count in (300, 1000):
+        theirs = paper.of(f"RPN without reg {count} proposals")
+        see(f"without reg: {count} anchors", change(boxes="none", after=count), theirs)
     if after == 300:
-        table.claim(own, "without reg: 300 anchors", 56.8 - 52.1)
+        table.claim(
+            own,
+            "without reg: 300 anchors",
+            paper.difference(
+                "SS-trained detector with 300 RPN proposals", "RPN without reg 300 proposals"
+            ),
+        )
     by_search = _detect(
         base.data, searched, _fast(config, base.data, base.detector, store, TOP), store
     )
@@ -146,9 +172,11 @@ def trained_rows(
 ) -> None:
     """Other trainings: the other way, unshared, on selective search's proposals, other anchors and lambda."""
 
-    def other(label: str, changed: Config, paper: float | None = None) -> Trained:
+    paper = table.paper
+
+    def other(label: str, changed: Config, theirs: Figure | None = None) -> Trained:
         done = train_and_test(changed, store)
-        table.add(label, done.detections.path / "detections.json", paper)
+        table.add(label, done.detections.path / "detections.json", theirs)
         return done
 
     way: Literal["alternating", "joint"] = (
@@ -159,27 +187,30 @@ def trained_rows(
     joint, alternating = (
         (own, f"{way} training") if config.training == "joint" else (f"{way} training", own)
     )
-    table.claim(joint, alternating, 70.0 - 69.9)
+    table.claim(joint, alternating, paper.difference("approximate joint", "4-step shared"))
     steps = (base if config.training == "alternating" else second).training
     first_rpn, first_detector = steps[0], steps[2]
     apart = propose_with(config, base.data, first_rpn, config.proposals, "test", store)
     two = _fast(config, base.data, first_detector, store)
     unshared = table.add(
-        "unshared: steps 1 and 2 alone", _detect(base.data, apart, two, store), 58.7
+        "unshared: steps 1 and 2 alone",
+        _detect(base.data, apart, two, store),
+        paper.of("4-step unshared"),
     )
-    table.claim(alternating, unshared, 59.9 - 58.7)
+    shared = paper.difference("4-step shared", "4-step unshared")
+    table.claim(alternating, unshared, shared)
 
     for_search = _train_fast(config, base.data, searched, TOP, store)
     model = _fast(config, base.data, for_search, store, TOP)
     by_search = table.add(
         "Fast R-CNN: selective search in training and test",
         _detect(base.data, searched, model, store),
-        58.7,
+        paper.of("selective search instead of RPN"),
     )
     mixed = table.add(
         "selective search in training, the RPN's (step 1) at test",
         _detect(base.data, apart, model, store),
-        56.8,
+        paper.of("SS-trained detector with 300 RPN proposals"),
     )
     table.claim(alternating, by_search)
     table.claim(by_search, mixed)
@@ -195,26 +226,34 @@ def trained_rows(
     label = table.add(
         "one stage: the detector on every anchor",
         _detect(base.data, dense_test, one_stage, store),
-        53.8,
+        paper.of("one stage (dense boxes)"),
     )
-    table.claim(unshared, label)
+    table.claim(unshared, label, paper.difference("two stages", "one stage (dense boxes)"))
 
     anchors = config.rpn.anchors
     middle = (anchors.sizes[len(anchors.sizes) // 2],)
-    for label, sizes, ratios, paper in (
-        ("anchors: 1 size, 1 ratio", middle, (1.0,), 66.7),
-        ("anchors: 1 size, 3 ratios", middle, anchors.ratios, 67.9),
-        ("anchors: 3 sizes, 1 ratio", anchors.sizes, (1.0,), 69.8),
+    for label, sizes, ratios, theirs in (
+        ("anchors: 1 size, 1 ratio", middle, (1.0,), "anchors 1 scale (256) 1 ratio"),
+        ("anchors: 1 size, 3 ratios", middle, anchors.ratios, "anchors 1 scale (256) 3 ratios"),
+        ("anchors: 3 sizes, 1 ratio", anchors.sizes, (1.0,), "anchors 3 scales 1 ratio"),
     ):
         fewer = dataclasses.replace(anchors, sizes=sizes, ratios=ratios)
         rpn = dataclasses.replace(config.rpn, anchors=fewer)
-        other(label, dataclasses.replace(config, rpn=rpn), paper)
-        table.claim(own, label, 69.9 - paper)
-    for weight, paper in ((0.1, 67.2), (1.0, 68.9), (10.0, 69.9), (100.0, 69.1)):
+        other(label, dataclasses.replace(config, rpn=rpn), paper.of(theirs))
+        table.claim(own, label, paper.difference("anchors 3 scales 3 ratios", theirs))
+    for weight in (0.1, 1.0, 10.0, 100.0):
         loss = dataclasses.replace(config.rpn.loss, scale="paper", box_weight=weight)
         rpn = dataclasses.replace(config.rpn, loss=loss)
-        other(f"lambda = {weight:g}, the paper's loss", dataclasses.replace(config, rpn=rpn), paper)
-    table.claim("lambda = 10, the paper's loss", "lambda = 0.1, the paper's loss")
+        other(
+            f"lambda = {weight:g}, the paper's loss",
+            dataclasses.replace(config, rpn=rpn),
+            paper.of(f"lambda = {weight:g}"),
+        )
+    table.claim(
+        "lambda = 10, the paper's loss",
+        "lambda = 0.1, the paper's loss",
+        paper.difference("lambda = 10", "lambda = 0.1"),
+    )
 
 
 def _detect(data: Dataset, proposals: Artifact, fast: Artifact, store: Store) -> Path:

@@ -23,12 +23,14 @@ from stages.data.records import Dataset
 from stages.errors import InputError
 from stages.evaluation.masks import have_masks
 from stages.options import parse, store_of
+from stages.published.figures import Figure, Paper, paper_beside
 from stages.store import Artifact, describe
 
 NOTE = (
-    "The paper's figures: AP on COCO's minival, tables 2b, 2c and 2e and section 4.2 with ResNet-50-C4 or "
-    "-FPN, 2d with ResNet-50-C5, table 3 with ResNet-101-FPN; another network on other images: their order "
-    "and their differences are to be compared, not their values."
+    "The paper's figures: {whose}, on COCO's minival, those of masks from tables 2a, 2d and 2e; those of a "
+    "difference from tables 2b and 2c and section 4.2 with ResNet-50-C4; those of boxes from table 2d with "
+    "ResNet-50-C5, and table 3 with ResNet-101-FPN on test-dev. With another network or on other images "
+    "their order and their differences are to be compared, not their values."
 )
 OWN = "RoIAlign, sigmoid, a mask for each class, FCN"
 WITH_C5 = ("mobilenet_v2", "resnet18", "resnet50")
@@ -67,13 +69,14 @@ def ablate(arguments: Sequence[str]) -> None:
     name = f"{data.name}-{options.preset}-{config.backbone.name}"
     folder = options.runs / name / f"ablations-mask{f'-{options.tag}' if options.tag else ''}"
     found = {row: done.detections.path / "detections.json" for row, done in trained.items()}
+    paper = paper_beside("Mask R-CNN", config.backbone.name)
     tables = [("masks", of_masks, coco_masks)] if masks else []
     texts = [
         write_tables(
             folder / kind,
             f"Mask R-CNN's ablations, {kind}: {name}",
-            NOTE,
-            *compare(data, *rows(found), measure=measure),
+            NOTE.format(whose=paper.whose()),
+            *compare(data, *rows(found, paper), measure=measure),
         )
         for kind, rows, measure in (*tables, ("boxes", of_boxes, coco_boxes))
     ]
@@ -111,37 +114,55 @@ def variants(config: Config) -> dict[str, Config]:
     return made
 
 
-def of_masks(found: dict[str, Path]) -> tuple[list[Variant], list[Claim]]:
+def of_masks(found: dict[str, Path], paper: Paper) -> tuple[list[Variant], list[Claim]]:
     """The rows that have masks, and what the paper says of them."""
-    paper = {
-        "C4": 30.3,
-        OWN: 33.6,
-        "MLP": 31.5,
-        "C5": 30.9,
-        "C5, RoIPool": 23.6,
+    full, c4 = paper.of("full"), paper.of("full", "ResNet-50-C4")
+    theirs = {
+        "C4": c4,
+        OWN: full,
+        "MLP": paper.of("mask branch MLP"),
+        "C5": paper.of("RoIAlign", "ResNet-50-C5"),
+        "C5, RoIPool": paper.of("RoIPool", "ResNet-50-C5"),
     }
     rows = [
-        Variant(name, path, paper.get(name))
+        Variant(name, path, theirs.get(name))
         for name, path in found.items()
         if name != "no mask branch"
     ]
+
+    def of_c4(better: str, worse: str) -> Figure:
+        return paper.difference(better, worse, "ResNet-50-C4")
+
     claims = [
-        Claim(OWN, "RoIPool", 30.3 - 26.9),
-        Claim(OWN, "RoIWarp", 30.3 - 27.2),
-        Claim(OWN, "softmax", 30.3 - 24.8),
-        Claim(OWN, "one mask for all classes", 30.3 - 29.7),
+        Claim(OWN, "RoIPool", of_c4("RoIAlign", "RoIPool")),
+        Claim(OWN, "RoIWarp", of_c4("RoIAlign", "RoIWarp")),
+        Claim(OWN, "softmax", of_c4("sigmoid masks", "softmax masks")),
+        Claim(
+            OWN,
+            "one mask for all classes",
+            of_c4("class-specific masks", "class-agnostic masks"),
+        ),
         Claim(OWN, "MLP"),
-        Claim(OWN, "C4"),
+        Claim(OWN, "C4", full.less(c4) if full and c4 else None),
     ]
     if "C5" in found:
         claims.append(Claim("C5", "C5, RoIPool"))
     return rows, claims
 
 
-def of_boxes(found: dict[str, Path]) -> tuple[list[Variant], list[Claim]]:
+def of_boxes(found: dict[str, Path], paper: Paper) -> tuple[list[Variant], list[Claim]]:
     """Every row, and whether learning masks helps the boxes (table 3)."""
-    paper = {OWN: 38.2, "no mask branch": 37.3, "C5": 34.0, "C5, RoIPool": 28.2}
-    rows = [Variant(name, path, paper.get(name)) for name, path in found.items()]
+
+    def of(system: str, network: str) -> Figure | None:
+        return paper.of(system, network, "box AP")
+
+    theirs = {
+        OWN: of("full, test-dev", "ResNet-101-FPN"),
+        "no mask branch": of("no mask branch, test-dev", "ResNet-101-FPN"),
+        "C5": of("RoIAlign", "ResNet-50-C5"),
+        "C5, RoIPool": of("RoIPool", "ResNet-50-C5"),
+    }
+    rows = [Variant(name, path, theirs.get(name)) for name, path in found.items()]
     claims = [Claim(OWN, "no mask branch"), Claim(OWN, "RoIPool"), Claim(OWN, "C4")]
     if "C5" in found:
         claims.append(Claim("C5", "C5, RoIPool"))

@@ -41,6 +41,9 @@ class Trained:
     data: Dataset
     proposals: Artifact
     training: tuple[Artifact, ...]  # what train time is the sum of
+    tuned: (
+        Artifact | None
+    )  # the fine-tuned network, the first of `training`; None without fine-tuning
     features: Artifact
     svms: Artifact
     model: Artifact
@@ -82,6 +85,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     weights = find_weights(config.backbone, store)
 
     training: list[Artifact] = []
+    tuned = None
     if tune.sgd.iterations:
         tuned = store.run(fine_tune, learnt, proposals, weights, name, top, context, tune)
         weights = Weights(tuned.path / "weights.pt", tuned.fingerprint)
@@ -107,7 +111,9 @@ def train_and_test(config: Config, store: Store) -> Trained:
     )
     detections = store.run(detect, data, found.all, model)
     evaluation = store.run(evaluate_detections, data, detections)
-    return Trained(data, found.all, tuple(training), features, svms, model, detections, evaluation)
+    return Trained(
+        data, found.all, tuple(training), tuned, features, svms, model, detections, evaluation
+    )
 
 
 def feature_layer(name: Name, wanted: str) -> str:

@@ -18,24 +18,21 @@ from stages.ablation import Claim, Variant, compare, keep_description, write_tab
 from stages.backbones.networks import layers_of
 from stages.data.records import Dataset
 from stages.options import parse, store_of
+from stages.published.figures import Paper, paper_beside
 from stages.store import Store, describe
 
-# Table 10: VOC 2007 test, ZF-5, without box regression, by whether there are five scales; fc7
-# fine-tuned with it below. The paper leaves out fc7 that is not fine-tuned.
-PAPER = {
-    (False, "pool5", False): 43.0,
-    (False, "fc6", False): 42.5,
-    (False, "fc6", True): 52.3,
-    (False, "fc7", True): 54.5,
-    (True, "pool5", False): 44.9,
-    (True, "fc6", False): 44.8,
-    (True, "fc6", True): 53.7,
-    (True, "fc7", True): 55.2,
+# The paper's rows, by layer, fine-tuning and box regression. It leaves out fc7 that is not fine-tuned.
+ROWS = {
+    ("pool5", False, False): "pool5 no fine-tuning",
+    ("fc6", False, False): "fc6 no fine-tuning",
+    ("fc6", True, False): "fc6 fine-tuned",
+    ("fc7", True, False): "fc7 fine-tuned",
+    ("fc7", True, True): "fc7 fine-tuned + box regression",
 }
-PAPER_REGRESSED = {(False, "fc7", True): 58.0, (True, "fc7", True): 59.2}
 NOTE = (
-    "The paper: ZF-5 on VOC 2007 (table 10), one scale of 688 and five, another network on other images: "
-    "its order and its differences are to be compared, not its values."
+    "The paper's figures: {whose}, on VOC 2007 (tables 9 and 10; VGG16's: Fast R-CNN, table 4, without the "
+    "difficult objects), one scale of 688 and five: on other images, or with another network, its order and "
+    "its differences are to be compared, not its values."
 )
 
 
@@ -51,7 +48,9 @@ def ablate(arguments: Sequence[str]) -> None:
     data = tested[0].data
     name = f"{data.name}-{options.preset}-{config.backbone.name}"
     folder = options.runs / name / f"ablations-spp{f'-{options.tag}' if options.tag else ''}"
-    text = write_tables(folder, f"SPPnet's ablations: {name}", NOTE, *compare(data, *rows(tested)))
+    paper = paper_beside("SPPnet", config.backbone.name)
+    title, note = f"SPPnet's ablations: {name}", NOTE.format(whose=paper.whose())
+    text = write_tables(folder, title, note, *compare(data, *rows(tested, paper)))
     keep_description(folder, describe(config))
     print(f"{text}\n{folder}")
 
@@ -105,17 +104,18 @@ def run_variants(config: Config, store: Store) -> list[Ablated]:
     return tested
 
 
-def rows(tested: Sequence[Ablated]) -> tuple[list[Variant], list[Claim]]:
+def rows(tested: Sequence[Ablated], paper: Paper) -> tuple[list[Variant], list[Claim]]:
     """The tables' rows: each variant without and with box regression, and what the paper claims."""
     variants, claims = [], []
     names = {(variant.scales, variant.layer, variant.tuned): variant.name for variant in tested}
     last = tested[-1].layer
     for variant in tested:
         name, regressed = variant.name, f"{variant.name}, box regression"
-        kind = (variant.scales > 1, variant.layer, variant.tuned)
-        variants.append(Variant(name, variant.detections / "unregressed.json", PAPER.get(kind)))
-        moved = variant.detections / "detections.json"
-        variants.append(Variant(regressed, moved, PAPER_REGRESSED.get(kind)))
+        scales = "5 scales" if variant.scales > 1 else "1 scale"
+        for row, kind, boxes in ((name, "unregressed", False), (regressed, "detections", True)):
+            theirs = ROWS.get((variant.layer, variant.tuned, boxes))
+            figure = None if theirs is None else paper.of(f"{scales}, {theirs}")
+            variants.append(Variant(row, variant.detections / f"{kind}.json", figure))
         claims.append(Claim(regressed, name))
         others = [(variant.scales, variant.layer, False)] if variant.tuned else []
         others += [(1, variant.layer, variant.tuned)] if variant.scales > 1 else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from stages.evaluation.detections_io import Detections, load_detections, sizes_o
 from stages.evaluation.evaluate import IOU
 from stages.evaluation.masks import TrueMasks, true_masks
 from stages.evaluation.voc_ap import match
+from stages.published.figures import Figure
 from stages.writing import replacing
 
 
@@ -28,13 +30,13 @@ class Variant:
     Attributes:
         name: what makes it different.
         detections: its `detections.json`, of the test split.
-        paper: the paper's value in per cent, on the paper's data; None if it has no such row.
+        paper: the paper's value in per cent, on the paper's data; None if it has none of the network.
         seconds: for an image, without its proposals, where speed is what is compared.
     """
 
     name: str
     detections: Path
-    paper: float | None = None
+    paper: Figure | None = None
     seconds: float | None = None
 
 
@@ -43,12 +45,12 @@ class Claim:
     """What the paper's table says by two of its rows: `better` is above `worse`.
 
     Attributes:
-        paper: by how much, where it is of another network than the rows' own figures.
+        paper: by how much, where the rows' own figures do not tell.
     """
 
     better: str
     worse: str
-    paper: float | None = None
+    paper: Figure | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +105,10 @@ def compare(
     """Every variant's value with its interval, and every claim's difference.
 
     Returns:
-        a row a variant: `variant`, `map`, `low`, `high`, what more is measured, `paper_map`, `seconds`;
-        and a row a claim: `better`, `worse`, `difference`, `low`, `high`, `paper_difference`, `verdict`.
-        All in per cent; intervals are of 95 %, those of differences over the same draws of images.
+        a row a variant: `variant`, `map`, `low`, `high`, what more is measured, `paper_map`,
+        `paper_network`, `seconds`; and a row a claim: `better`, `worse`, `difference`, `low`, `high`,
+        `paper_difference`, `paper_network`, `verdict`. All in per cent; intervals are of 95 %, those of
+        differences over the same draws of images.
     """
     measured: dict[str, Measured] = {}
     rows, differences = [], []
@@ -121,13 +124,14 @@ def compare(
                 "low": 100 * low,
                 "high": 100 * high,
                 **{name: 100 * value for name, value in worth.more.items()},
-                "paper_map": variant.paper,
+                "paper_map": variant.paper and variant.paper.value,
+                "paper_network": variant.paper and variant.paper.network,
                 "seconds": variant.seconds,
             }
         )
     papers = {variant.name: variant.paper for variant in variants}
     for claim in claims:
-        theirs = papers[claim.better], papers[claim.worse]
+        theirs = claim.paper or _difference(papers[claim.better], papers[claim.worse])
         better, worse = measured[claim.better], measured[claim.worse]
         difference = better.value - worse.value
         low, high = interval(better.samples - worse.samples)
@@ -141,15 +145,19 @@ def compare(
                 "difference": 100 * difference,
                 "low": 100 * low,
                 "high": 100 * high,
-                "paper_difference": claim.paper or _difference(*theirs),
+                "paper_difference": theirs and theirs.value,
+                "paper_network": theirs and theirs.network,
                 "verdict": verdict,
             }
         )
     return pd.DataFrame(rows), pd.DataFrame(differences)
 
 
-def _difference(better: float | None, worse: float | None) -> float | None:
-    return None if better is None or worse is None else better - worse
+def _difference(better: Figure | None, worse: Figure | None) -> Figure | None:
+    """Of two rows; None where the paper has not both, of one network."""
+    if better is None or worse is None or better.network != worse.network:
+        return None
+    return better.less(worse)
 
 
 CHANCE = (
@@ -163,6 +171,8 @@ def write_tables(
 ) -> str:
     """Write `variants.csv`, `claims.csv` and, both as Markdown, `ablations.md`; the last as text.
 
+    The column of the paper's figures is headed by the network that most are of; what is of another says so.
+
     Args:
         note: of what the paper's figures are.
     """
@@ -172,9 +182,10 @@ def write_tables(
         headings = {"map": "AP (COCO)", "ap50": "AP50", "ap75": "AP75"}
     value, *more = headings
     lines = [f"# {title}", "", note, ""]
+    network = _network_of_most(variants)
     lines.append(
-        f"| | {headings[value]} | 95 % interval | {' | '.join(headings[name] for name in more)} | paper |"
-        f"{' s an image |' if timed else ''}"
+        f"| | {headings[value]} | 95 % interval | {' | '.join(headings[name] for name in more)} "
+        f"| {_paper(network)} |{' s an image |' if timed else ''}"
     )
     lines.append(f"|{'---|' * (4 + len(more) + timed)}")
     for _, row in variants.iterrows():
@@ -182,14 +193,16 @@ def write_tables(
         lines.append(
             f"| {row['variant']} | {row['map']:.1f} | {row['low']:.1f} – {row['high']:.1f} "
             f"| {' | '.join(format(row[name], '.1f') for name in more)} "
-            f"| {_or_dash(row['paper_map'], '.1f')} |{seconds}"
+            f"| {_of_paper(row, 'paper_map', '.1f', network)} |{seconds}"
         )
-    lines += ["", "| | difference | 95 % interval, paired | paper | |", "|---|---|---|---|---|"]
+    network = _network_of_most(claims)
+    lines += ["", f"| | difference | 95 % interval, paired | {_paper(network)} | |"]
+    lines.append("|---|---|---|---|---|")
     for _, row in claims.iterrows():
         lines.append(
             f"| {row['better']} less {row['worse']} | {row['difference']:+.1f} "
             f"| {row['low']:+.1f} – {row['high']:+.1f} "
-            f"| {_or_dash(row['paper_difference'], '+.1f')} | {row['verdict']} |"
+            f"| {_of_paper(row, 'paper_difference', '+.1f', network)} | {row['verdict']} |"
         )
     lines += ["", CHANCE]
     text = "\n".join(lines) + "\n"
@@ -199,6 +212,28 @@ def write_tables(
     with replacing(folder / "ablations.md") as file:
         file.write(text.encode())
     return text
+
+
+def _network_of_most(table: pd.DataFrame) -> str | None:
+    """The network that most of the paper's figures are of; None if there are none."""
+    if "paper_network" not in table:  # a table without rows has no columns
+        return None
+    networks = Counter(table["paper_network"].dropna())
+    return networks.most_common(1)[0][0] if networks else None
+
+
+def _paper(network: str | None) -> str:
+    return "paper" if network is None else f"paper ({network})"
+
+
+def _of_paper(row: pd.Series, column: str, form: str, network: str | None) -> str:
+    """The paper's figure, and whose it is if not the `network` that heads the column."""
+    value = _or_dash(row[column], form)
+    return (
+        value
+        if value == "–" or row["paper_network"] == network
+        else f"{value} ({row['paper_network']})"
+    )
 
 
 def _or_dash(value: float | None, form: str) -> str:

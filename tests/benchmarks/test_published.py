@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.papers import TABLE_4
-from benchmarks.published import published
+from benchmarks.published import published, the_one
+from stages.published.figures import results
 
 
 def test_every_number_has_its_source() -> None:
     table = published()
     assert (table.source != "").all() and table.value.between(10, 100).all()
     assert not table.duplicated(["paper", "system", "backbone", "train", "metric"]).any()
+    assert len(table) == 32
     timed = table.seconds.notna()
     assert (table.seconds[timed] > 0).all()
     assert set(table.proposals_timed[timed]) == {"yes", "no"}
@@ -37,6 +39,13 @@ def test_seconds_are_table_4s(system: str, network: str, paper: str, name: str) 
     ].to_dict("records")
     assert row["seconds"] == TABLE_4[network, system].test
     assert row["proposals_timed"] == "no" and row["device"] == "K40"
+
+
+def test_a_number_that_is_not_there_is_named() -> None:
+    with pytest.raises(KeyError, match="0 results"):
+        the_one(results(), paper="Fast R-CNN", system="fuul")
+    with pytest.raises(KeyError, match="results"):
+        the_one(results(), paper="Fast R-CNN", system="full")
 
 
 def test_images_a_second_become_seconds() -> None:

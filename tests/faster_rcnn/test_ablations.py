@@ -23,6 +23,7 @@ from faster_rcnn.pipeline import train_and_test
 from stages.data.load import load_data
 from stages.data.shapes import draw_shapes
 from stages.proposals.cache import write_proposals
+from stages.published.figures import Figure, paper_beside
 from stages.seals import digest
 from stages.store import Artifact, Store, describe
 from tests.faster_rcnn.test_pipeline import options
@@ -75,7 +76,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(config: Config, root: Path, every: bool = True) -> tuple[Table, Plan, list[Config]]:
     """The tables' rows, what they are made of, and the other configurations that are trained."""
-    plan, table, others = Plan(root / "store"), Table(), []
+    plan, others = Plan(root / "store"), []
+    table = Table(paper_beside("Faster R-CNN", config.backbone.name))
 
     def note(changed: Config, store: Store) -> Any:
         others.append(changed)
@@ -144,6 +146,28 @@ def test_each_training_differs_from_the_runs_own_in_what_its_row_says(root: Path
         "anchors: 3 sizes, 1 ratio",
         *(f"lambda = {weight}, the paper's loss" for weight in ("0.1", "1", "10", "100")),
     ]
+
+
+def test_the_papers_figures_are_of_the_runs_network(root: Path) -> None:
+    table, _, _ = rows_of(WITH_300, root)
+    figures = {row.name: row.paper for row in table.rows}
+    assert {figure.network for figure in figures.values() if figure} == {"ZF"}
+    own = table.rows[0].name
+    assert figures[own] == Figure(59.9, "ZF")
+    assert figures["100 proposals"] == Figure(55.1, "ZF")
+    assert figures["lambda = 10, the paper's loss"] is None  # table 9 is VGG16's
+    claims = {(claim.better, claim.worse): claim.paper for claim in table.claims}
+    for pair, value, network in (
+        ((own, "without reg: 300 anchors"), 56.8 - 52.1, "ZF"),
+        (("joint training", own), 70.0 - 69.9, "VGG16"),
+        ((own, "unshared: steps 1 and 2 alone"), 59.9 - 58.7, "ZF"),
+        ((own, "anchors: 1 size, 1 ratio"), 69.9 - 66.7, "VGG16"),
+        ((own, "anchors: 1 size, 3 ratios"), 69.9 - 67.9, "VGG16"),
+        ((own, "anchors: 3 sizes, 1 ratio"), 69.9 - 69.8, "VGG16"),
+    ):
+        theirs = claims[pair]
+        assert theirs is not None
+        assert (theirs.value, theirs.network) == (pytest.approx(value), network)
 
 
 def test_rows_at_test_time_need_no_other_training(root: Path) -> None:

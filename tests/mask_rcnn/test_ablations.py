@@ -22,11 +22,12 @@ from stages.ablation import Claim, Variant
 from stages.backbones.config import Name
 from stages.data.load import load_data
 from stages.data.records import Record
+from stages.published.figures import Figure, Paper, paper_beside
 from stages.store import Store, describe
 from tests.faster_rcnn.test_pipeline import options
 
 NETWORKS: tuple[Name, ...] = ("tiny", "mobilenet_v2", "resnet18", "resnet50")
-Rows = Callable[[dict[str, Path]], tuple[list[Variant], list[Claim]]]
+Rows = Callable[[dict[str, Path], Paper], tuple[list[Variant], list[Claim]]]
 
 
 def config_of(name: Name) -> Config:
@@ -74,7 +75,7 @@ def test_each_row_differs_from_the_runs_own_in_one_place(name: Name) -> None:
 @pytest.mark.parametrize("rows", [of_masks, of_boxes])
 def test_claims_are_of_rows_that_are_there(rows: Rows, name: Name) -> None:
     made = {row: Path(row) for row in variants(config_of(name))}
-    table, claims = rows(made)
+    table, claims = rows(made, paper_beside("Mask R-CNN", name))
     names = [row.name for row in table]
     assert names == [row for row in made if rows is of_boxes or row != "no mask branch"]
     assert all(row.detections == made[row.name] for row in table)
@@ -83,11 +84,44 @@ def test_claims_are_of_rows_that_are_there(rows: Rows, name: Name) -> None:
     # Whatever the paper says is for the better one.
     paper = {row.name: row.paper for row in table}
     for claim in claims:
-        theirs = claim.paper
-        if paper[claim.better] is not None and paper[claim.worse] is not None:
+        theirs, better, worse = claim.paper, paper[claim.better], paper[claim.worse]
+        if better is not None and worse is not None and better.network == worse.network:
             assert theirs is None
-            theirs = paper[claim.better] - paper[claim.worse]  # type: ignore[operator]
-        assert theirs is None or theirs > 0
+            theirs = better.less(worse)
+        assert theirs is None or theirs.value > 0
+
+
+def test_the_papers_figures() -> None:
+    """Those that were in the code, each with the network it is of."""
+    made = {row: Path(row) for row in variants(config_of("resnet50"))}
+    paper = paper_beside("Mask R-CNN", "resnet50")
+    masks, claims = of_masks(made, paper)
+    assert {row.name: row.paper for row in masks if row.paper} == {
+        "C4": Figure(30.3, "ResNet-50-C4"),
+        OWN: Figure(33.6, "ResNet-50-FPN"),
+        "MLP": Figure(31.5, "ResNet-50-FPN"),
+        "C5": Figure(30.9, "ResNet-50-C5"),
+        "C5, RoIPool": Figure(23.6, "ResNet-50-C5"),
+    }
+    differences = {claim.worse: claim.paper for claim in claims}
+    for worse, value in (
+        ("RoIPool", 30.3 - 26.9),
+        ("RoIWarp", 30.3 - 27.2),
+        ("softmax", 30.3 - 24.8),
+        ("one mask for all classes", 30.3 - 29.7),
+    ):
+        theirs = differences[worse]
+        assert theirs is not None
+        assert (theirs.value, theirs.network) == (pytest.approx(value), "ResNet-50-C4")
+    of_c4 = differences["C4"]
+    assert of_c4 is not None and of_c4.value == pytest.approx(33.6 - 30.3)
+    boxes, _ = of_boxes(made, paper)
+    assert {row.name: row.paper for row in boxes if row.paper} == {
+        OWN: Figure(38.2, "ResNet-101-FPN"),
+        "no mask branch": Figure(37.3, "ResNet-101-FPN"),
+        "C5": Figure(34.0, "ResNet-50-C5"),
+        "C5, RoIPool": Figure(28.2, "ResNet-50-C5"),
+    }
 
 
 def test_a_run_ends_in_tables(
@@ -120,7 +154,8 @@ def test_a_run_ends_in_tables(
         text = (folder / kind / "ablations.md").read_text()
         assert text in said
         assert f"ablations, {kind}: shapes-micro-tiny" in text
-        assert "| | AP (COCO) | 95 % interval | AP50 | AP75 | paper |" in text
+        network = "ResNet-50-FPN" if kind == "masks" else "ResNet-101-FPN"
+        assert f"| | AP (COCO) | 95 % interval | AP50 | AP75 | paper ({network}) |" in text
         assert (folder / kind / "claims.csv").exists()
     assert np.asarray(Image.open(folder / "align_and_pool.png")).std() > 5
     assert said.rstrip().endswith(str(folder))

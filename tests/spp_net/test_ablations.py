@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from spp_net.ablations import PAPER, Ablated, one_of, rows
+from spp_net.ablations import ROWS, Ablated, one_of, rows
 from spp_net.command import command
 from spp_net.config import PyramidConfig
 from stages.ablation import Claim
+from stages.published.figures import Figure, paper_beside
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +79,17 @@ def test_the_papers_claims() -> None:
         for scales in (1, 5)
         for layer, tuned in (("fc6", False), ("fc6", True), ("fc7", True))
     ]
-    variants, claims = rows(tested)
-    assert [v.paper for v in variants if "5 scales" in v.name] == [
-        44.8,
-        None,
-        53.7,
-        None,
-        55.2,
-        59.2,
+    variants, claims = rows(tested, paper_beside("SPPnet", "alexnet"))
+    of_five = [44.8, None, 53.7, None, 55.2, 59.2]
+    of_one = [42.5, None, 52.3, None, 54.5, 58.0]
+    for scales, expected in (("1 scale", of_one), ("5 scales", of_five)):
+        assert [v.paper for v in variants if scales in v.name] == [
+            None if value is None else Figure(value, "ZF-5") for value in expected
+        ]
+    # Of VGG16 there is one, that Fast R-CNN's paper measured.
+    of_vgg16 = [v for v in rows(tested, paper_beside("SPPnet", "vgg16"))[0] if v.paper]
+    assert [(v.name, v.paper) for v in of_vgg16] == [
+        ("5 scales, fc7, fine-tuned, box regression", Figure(63.1, "VGG16"))
     ]
     for claim in (
         Claim("1 scale, fc6, fine-tuned", "1 scale, fc6, not fine-tuned"),
@@ -99,4 +103,4 @@ def test_the_papers_claims() -> None:
         assert claims.count(claim) == 1
     # Regression 6, tuning 2, the last layer 2, scales 3 with regression and 3 without.
     assert len(claims) == 16
-    assert len(PAPER) == 8
+    assert len(ROWS) == 5

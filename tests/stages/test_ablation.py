@@ -12,9 +12,11 @@ from pycocotools import mask as coco
 from stages.ablation import Claim, Variant, coco_boxes, coco_masks, compare, write_tables
 from stages.data.records import Record
 from stages.evaluation.detections_io import load_detections, save_detections, sizes_of
+from stages.published.figures import Figure
 
 BOX = [10.0, 10.0, 30.0, 30.0]
 IMAGES = 40
+FPN = Figure(33.6, "ResNet-50-FPN")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def finding(path: Path, images: int) -> Path:
 
 def test_values_and_what_may_be_said(data: Data, tmp_path: Path) -> None:
     variants = [
-        Variant("all", finding(tmp_path / "all.json", IMAGES), 54.2),
-        Variant("half", finding(tmp_path / "half.json", IMAGES // 2), 53.1),
+        Variant("all", finding(tmp_path / "all.json", IMAGES), Figure(54.2, "AlexNet")),
+        Variant("half", finding(tmp_path / "half.json", IMAGES // 2), Figure(53.1, "AlexNet")),
         Variant("one less", finding(tmp_path / "less.json", IMAGES - 1)),
     ]
     claims = [Claim("all", "half"), Claim("half", "all"), Claim("all", "one less")]
@@ -77,6 +79,7 @@ def test_values_and_what_may_be_said(data: Data, tmp_path: Path) -> None:
     assert differences["paper_difference"][0] == pytest.approx(1.1)
 
     text = write_tables(tmp_path / "out", "Title", "A note.", values, differences)
+    assert "| | mAP (VOC07) | 95 % interval | area | paper (AlexNet) |" in text
     assert "| all | 100.0 | 100.0 – 100.0 | 100.0 | 54.2 |" in text
     assert "| one less | 100.0 |" in text or "| one less | 90.9 |" in text
     assert "| all less half | +45.5 |" in text
@@ -86,6 +89,44 @@ def test_values_and_what_may_be_said(data: Data, tmp_path: Path) -> None:
         "variants.csv",
         "claims.csv",
     }
+
+
+def test_whose_figures_they_are(data: Data, tmp_path: Path) -> None:
+    """The column says of which network most are, and a figure of another says so itself."""
+    found = finding(tmp_path / "all.json", IMAGES)
+    figures = {
+        "a": Figure(57.1, "AlexNet"),
+        "b": Figure(57.7, "VGG_M"),
+        "c": None,
+        "d": Figure(56.5, "AlexNet"),
+    }
+    variants = [Variant(name, found, figure) for name, figure in figures.items()]
+    claims = [
+        Claim("a", "d"),
+        Claim("a", "b"),  # of two networks: nothing to say
+        Claim("a", "c"),
+        Claim("d", "a", Figure(5.5, "VGG16")),
+    ]
+    values, differences = compare(data, variants, claims, draws=20)
+    assert values["paper_network"].tolist()[:2] == ["AlexNet", "VGG_M"]
+    text = write_tables(tmp_path / "out", "Title", "A note.", values, differences)
+    assert "| area | paper (AlexNet) |" in text
+    for row, cell in (("a", "57.1"), ("b", "57.7 (VGG_M)"), ("c", "–"), ("d", "56.5")):
+        assert f"| {row} | 100.0 | 100.0 – 100.0 | 100.0 | {cell} |" in text
+    assert "| 95 % interval, paired | paper (AlexNet) | |" in text
+    for pair, cell in (
+        ("a less d", "+0.6"),
+        ("a less b", "–"),
+        ("a less c", "–"),
+        ("d less a", "+5.5 (VGG16)"),
+    ):
+        assert f"| {pair} | +0.0 | +0.0 – +0.0 | {cell} | not separated |" in text
+
+
+def test_no_figures_at_all(data: Data, tmp_path: Path) -> None:
+    variants = [Variant("all", finding(tmp_path / "all.json", IMAGES))]
+    text = write_tables(tmp_path / "out", "Title", "A note.", *compare(data, variants, [], draws=9))
+    assert "| area | paper |" in text and "| 95 % interval, paired | paper | |" in text
 
 
 # By COCO's measures --------------------------------------------------------------------------
@@ -147,15 +188,16 @@ def test_cocos_measures_by_hand(
 
 def test_a_table_of_masks(masked: Data, tmp_path: Path) -> None:
     variants = [
-        Variant("whole", found_in(masked, tmp_path / "a.json", 30.0, columns(10, 30)), 33.6),
+        Variant("whole", found_in(masked, tmp_path / "a.json", 30.0, columns(10, 30)), FPN),
         Variant("less", found_in(masked, tmp_path / "b.json", 30.0, columns(10, 23))),
     ]
-    claims = [Claim("whole", "less", 3.4)]
+    claims = [Claim("whole", "less", Figure(3.4, "ResNet-50-C4"))]
     values, differences = compare(masked, variants, claims, 20, coco_masks)
     text = write_tables(tmp_path / "out", "Title", "A note.", values, differences)
-    assert "| | AP (COCO) | 95 % interval | AP50 | AP75 | paper |" in text
+    assert "| | AP (COCO) | 95 % interval | AP50 | AP75 | paper (ResNet-50-FPN) |" in text
     assert "| whole | 100.0 | 100.0 – 100.0 | 100.0 | 100.0 | 33.6 |" in text
     assert "| less | 40.0 | 40.0 – 40.0 | 100.0 | 0.0 | – |" in text
+    assert "| | difference | 95 % interval, paired | paper (ResNet-50-C4) | |" in text
     assert "| whole less less | +60.0 | +60.0 – +60.0 | +3.4 | as the paper |" in text
     # Of their boxes nothing is to be said.
     _, differences = compare(masked, variants, claims, 20, coco_boxes)
