@@ -89,10 +89,12 @@ class ProposalConfig:
     """From the RPN's answers to proposals (section 3.3, "we adopt NMS").
 
     Attributes:
-        before: best-scoring anchors of an image and map that are moved and suppressed; None: all.
+        before: best-scoring boxes of an image and map that are suppressed; None: all.
         nms_iou: of two that overlap more than this, the better-scoring stays; 1: no suppression.
         after: best of those left that are proposed.
-        least_side: shorter ones, in the image's own pixels, are dropped (released codes: 16).
+        least_side: shorter ones, in the image's own pixels, are dropped, and take no place among
+            `before` (released codes: 16). 0: as in Mask R-CNN's code and torchvision, what is cut to
+            nothing at the image's edge is dropped, and has taken its place.
         scores: "none": a random order, as the ablation without the cls layer has it.
         boxes: "none": the anchors themselves, as the ablation without the reg layer.
     """

@@ -51,7 +51,7 @@ def propose_with(
     )
 
 
-@stage(version=2, together=True)
+@stage(version=3, together=True)
 def propose_by_rpn(
     job: Job,
     data: TrainingData,

@@ -130,13 +130,13 @@ def assemble(
     save(job.folder, description, load_state(trained.path / "weights.pt"))
 
 
-@stage(version=1, together=True)
+@stage(version=2, together=True)
 def propose(job: Job, data: Dataset, model: Artifact) -> None:
     """The RPN's proposals in the test split. Writes what `search_selectively` writes."""
     propose_split(job, data, load(model.path, job.device), "test")
 
 
-@stage(version=2, together=True)
+@stage(version=3, together=True)
 def detect(job: Job, data: Dataset, model: Artifact) -> None:
     """Detect in the test split. Writes `detections.json`, each with its mask as run lengths."""
     mask_rcnn = load(model.path, job.device)
