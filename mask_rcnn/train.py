@@ -88,8 +88,8 @@ def _batches(data: TrainingData, config: JointConfig, masks: bool, ranks: Ranks)
     usable = images_to_learn_from(data.train)
     if len(usable) == 0:
         raise InputError("Mask R-CNN needs objects in the training split")
-    learnt = [data.train[index] for index in usable if len(data.train[index].boxes)]
-    if masks and not any(record.has_masks for record in learnt):
+    learnt = [data.train[index] for index in usable]
+    if masks and not any((record.with_mask & ~record.iscrowd).any() for record in learnt):
         raise InputError(
             f"{data.name}: no training image has masks (VOC: SegmentationObject/, COCO: segmentation); "
             "--network.mask.branch none trains boxes alone"

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.rivals.config import TITLES, Kind, Stride
 from benchmarks.rivals.torchvision_detectors import NEW, Network, build, to_float
 from stages.backbones.weights import Weights
-from stages.data.records import TrainingData
+from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.store import Job, stage
 from stages.training.image_batches import ImageBatches, images_to_learn_from
@@ -44,15 +44,16 @@ def train_torchvision(
             `Config`.
 
     Raises:
-        InputError: no training image has an object or, for masks, one with a mask.
+        InputError: no training image has an object or, for masks, objects that all have one.
     """
     torch.manual_seed(sgd.seed)
     classes, masks = len(data.classes), kind == "mask"
     model = build(kind, weights, classes, shorter, longest, finest_stride, trainable_layers)
     usable = images_to_learn_from(data.train)
     if masks:
-        usable = usable[[data.train[i].has_masks or not len(data.train[i].boxes) for i in usable]]
-    if not any(len(data.train[i].boxes) for i in usable):
+        # Of an image without objects all is known.
+        usable = usable[[with_all_masks(data.train[image]) for image in usable]]
+    if not any(len(data.train[image].boxes) for image in usable):
         what = "objects with masks" if masks else "objects"
         raise InputError(f"{TITLES[kind]} needs {what} in the training split")
     batches = ImageBatches(data.train, usable, images, mirror, sgd.seed, masks=masks)
@@ -60,6 +61,11 @@ def train_torchvision(
     train(job, model, batches, losses_of, sgd, rates, TITLES[kind], clip_norm)
     with replacing(job.folder / "weights.pt") as file:
         torch.save(model.cpu().state_dict(), file)
+
+
+def with_all_masks(record: Record) -> bool:
+    """Whether each object that is no crowd has a mask: torchvision would learn that others are empty."""
+    return bool((record.with_mask | record.iscrowd).all())
 
 
 def losses_of(model: Network, batch: dict[str, Any]) -> dict[str, Tensor]:

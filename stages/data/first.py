@@ -16,9 +16,16 @@ class First:
 
     def __init__(self, data: Dataset, images: int) -> None:
         self._data, self._images = data, images
-        self.name, self.classes = data.name, data.classes
-        self.category_ids = data.category_ids
+        self.name = data.name
         self.fingerprint = f"{data.fingerprint}, first {images}"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._data.classes
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        return self._data.category_ids
 
     @property
     def train(self) -> Sequence[Record]:

@@ -56,3 +56,22 @@ def open_folder(
         f"{root}: no data set that we read: neither JPEGImages/ and Annotations/ (VOC), "
         "nor annotations/*.json (COCO), nor data.yaml (YOLO)"
     )
+
+
+def open_file(
+    path: Path, train_split: str = "auto", test_split: str = "auto", negatives: Negatives = "auto"
+) -> AsWritten:
+    """A data set by the one file that says what is in it: YOLO's .yaml or COCO's .json.
+
+    Raises:
+        InputError: it is neither.
+    """
+    root, suffix = path.resolve().parent, path.suffix.lower()
+    more = (train_split, test_split, negatives)
+    if suffix in (".yaml", ".yml"):
+        return YOLOFolder(root, root.name, *more, file=path)
+    if suffix == ".json":
+        return COCOFolder(root, root.name, *more, file=path)
+    raise InputError(
+        f"{path}: no data set: takes a folder, a .zip of one, a data.yaml or COCO's .json"
+    )

@@ -46,8 +46,10 @@ def fingerprint_of(records: Sequence[Record], classes: Sequence[str] = ()) -> st
             together.update(np.ascontiguousarray(array).tobytes())
         together.update(b"-" if record.mask_ids is None else record.mask_ids.tobytes())
         for outline in record.segmentations or ():
-            parts = (outline,) if isinstance(outline, bytes) else outline or ()
-            together.update(b"".join(bytes(part) for part in parts) + b";")
+            parts = (outline,) if isinstance(outline, bytes | None) else outline
+            together.update(
+                b"".join(b"-" if part is None else bytes(part) for part in parts) + b";"
+            )
     return together.hexdigest()[:16]
 
 

@@ -7,7 +7,7 @@ which never import torch, can read them too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -34,13 +34,16 @@ class Record:
         iscrowd: bool [N], COCO's flag: a region of many.
         mask_path: a `SegmentationObject` PNG whose pixel value `mask_ids[i]` marks object i,
             or None.
-        segmentations: N outlines, drawn when `masks_of` asks for them, or None: one or more of the
-            objects, crowds apart, have none.
+        segmentations: N outlines, drawn when `masks_of` asks for them, of which None stands for an
+            object that has none; or None: no object has one.
         mask_orientation: EXIF's, by which the pixels of `mask_path` are still to be turned.
         content: tells this image file, and its masks', from any other; empty where nobody looked.
+        most_pixels: that its files may have, to be decoded; None: `stages.data.opening.MOST_PIXELS`.
         true_boxes: float64 [N, 4] xyxy as the file says, not cut to the image; None: `boxes`. What
             learns takes `boxes`, what evaluates `evaluated_boxes`.
-        most_pixels: that its files may have, to be decoded; None: `stages.data.opening.MOST_PIXELS`.
+        xywh: float64 [N, 4] x y width height as a COCO file says, for COCO's evaluation: to the last bit
+            a width is not x + width - x. None: the file is of another kind.
+        areas: float64 [N], a COCO file's `area` in pixels, nan where it has none; None: of another kind.
     """
 
     image_id: str | int
@@ -53,21 +56,54 @@ class Record:
     iscrowd: np.ndarray
     mask_path: Path | None = None
     mask_ids: np.ndarray | None = None
-    segmentations: tuple[Segmentation, ...] | None = None
+    segmentations: tuple[Segmentation | None, ...] | None = None
     mask_orientation: int = 1
     content: str = ""
-    true_boxes: np.ndarray | None = None
     most_pixels: int | None = None
+    true_boxes: np.ndarray | None = None
+    xywh: np.ndarray | None = None
+    areas: np.ndarray | None = None
 
     @property
     def has_masks(self) -> bool:
-        """Whether `masks_of` can be asked. Single masks may be empty: a PNG need not have every index."""
-        return self.mask_path is not None or self.segmentations is not None
+        """Whether objects have masks, of which there may be none. Some may lack theirs: see `with_mask`."""
+        if self.segmentations is None or not self.segmentations:
+            return self.mask_path is not None or self.segmentations is not None
+        return bool(self.with_mask.any())
+
+    @property
+    def with_mask(self) -> np.ndarray:
+        """bool [N], which objects have a mask. It may be empty: a PNG need not have every index."""
+        if self.segmentations is not None:
+            return np.array([outline is not None for outline in self.segmentations], bool)
+        return np.full(len(self.labels), self.mask_path is not None)
 
     @property
     def evaluated_boxes(self) -> np.ndarray:
         """float64 [N, 4] xyxy, what detections are compared with: `true_boxes`, else `boxes`."""
         return (self.boxes if self.true_boxes is None else self.true_boxes).astype(np.float64)
+
+    def only(self, keep: np.ndarray) -> Record:
+        """The image with some of its objects: the places, int64 [n], or bool [N] of those that stay."""
+
+        def of(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[keep]
+
+        outlines = self.segmentations
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            labels=self.labels[keep],
+            difficult=self.difficult[keep],
+            iscrowd=self.iscrowd[keep],
+            mask_ids=of(self.mask_ids),
+            segmentations=None
+            if outlines is None
+            else tuple(outlines[i] for i in np.arange(len(outlines))[keep]),
+            true_boxes=of(self.true_boxes),
+            xywh=of(self.xywh),
+            areas=of(self.areas),
+        )
 
 
 class TrainingData(Protocol):

@@ -122,6 +122,14 @@ def uncompressed(counts: str) -> list[int]:
     return numbers.tolist()
 
 
+def outlines_of(
+    outlines: Sequence[Segmentation | None],
+) -> tuple[Segmentation | None, ...] | None:
+    """What a record holds of its N objects' outlines: None where there are objects and no outline."""
+    none = bool(outlines) and all(outline is None for outline in outlines)
+    return None if none else tuple(outlines)
+
+
 def encode_segmentation(segmentation: Segmentation | None, width: int, height: int) -> bytes:
     """An outline's mask, compressed; one without polygons, or None, has no pixels."""
     if isinstance(segmentation, bytes):
@@ -154,8 +162,10 @@ def encode_indices(indices: np.ndarray, numbers: np.ndarray) -> list[bytes]:
     ):
         own = order[first:last]
         edges = np.stack([begins[own], ends[own]], axis=1).ravel()
-        lengths = np.diff(edges, prepend=0, append=len(along))
-        masks.append(_compressed(lengths.tolist(), width, height))
+        lengths = np.diff(edges, prepend=0, append=len(along)).tolist()
+        if len(lengths) > 1 and lengths[-1] == 0:  # it reaches the last pixel
+            lengths.pop()
+        masks.append(_compressed(lengths, width, height))
     return masks
 
 

@@ -39,13 +39,4 @@ class SomeClasses:
     def _part(self, record: Record) -> Record:
         labels = self._label_of[record.labels]
         keep = np.flatnonzero(labels)
-        ids, outlines = record.mask_ids, record.segmentations
-        return dataclasses.replace(
-            record,
-            boxes=record.boxes[keep],
-            labels=labels[keep],
-            difficult=record.difficult[keep],
-            iscrowd=record.iscrowd[keep],
-            mask_ids=None if ids is None else ids[keep],
-            segmentations=None if outlines is None else tuple(outlines[i] for i in keep),
-        )
+        return dataclasses.replace(record.only(keep), labels=labels[keep])

@@ -52,6 +52,11 @@ def turned_record(record: Record, orientation: int) -> Record:
             for part in stored
         )
 
+    def xywh(stored: np.ndarray) -> np.ndarray:
+        upright = boxes(np.concatenate([stored[:, :2], stored[:, :2] + stored[:, 2:]], axis=1))
+        sides = stored[:, 2:]  # as exact as the file has them
+        return np.concatenate([upright[:, :2], sides[:, ::-1] if sideways else sides], axis=1)
+
     sideways = orientation in SIDEWAYS
     outlines, true_boxes = record.segmentations, record.true_boxes
     return dataclasses.replace(
@@ -60,7 +65,10 @@ def turned_record(record: Record, orientation: int) -> Record:
         height=width if sideways else height,
         boxes=boxes(record.boxes),
         true_boxes=None if true_boxes is None else boxes(true_boxes),
-        segmentations=None if outlines is None else tuple(outline(one) for one in outlines),
+        segmentations=None
+        if outlines is None
+        else tuple(None if one is None else outline(one) for one in outlines),
+        xywh=None if record.xywh is None else xywh(record.xywh),
         mask_orientation=orientation if record.mask_path is not None else 1,
     )
 

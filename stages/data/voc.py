@@ -124,7 +124,8 @@ class VOCFolder:
         label_of = {name: i + 1 for i, name in enumerate(self.classes)}
         records = []
         sieve = Sieve(split, self._train_list.name)
-        for stem, names, size, boxes, difficult in self._parsed(split):
+        for stem, names, size, true_boxes, difficult in self._parsed(split):
+            boxes = cut(true_boxes, *size)
             labels = np.array([label_of.get(name, 0) for name in names], np.int64)
             keep = sieve.keep(names, labels, boxes, stem)
             masks = self.root / "SegmentationObject" / f"{stem}.png"
@@ -142,6 +143,7 @@ class VOCFolder:
                     mask_path=masks if has_masks else None,
                     # VOC numbers the objects of the mask in the XML's order, from 1.
                     mask_ids=keep + 1 if has_masks else None,
+                    true_boxes=true_boxes[keep],
                 )
             )
         sieve.report()
@@ -169,7 +171,7 @@ class VOCFolder:
         return {}
 
 
-# stem, names, (width, height), boxes float32 [N, 4], difficult bool [N]
+# stem, names, (width, height), boxes float64 [N, 4] not cut to the image, difficult bool [N]
 Annotation = tuple[str, list[str], tuple[int, int], np.ndarray, np.ndarray]
 
 
@@ -225,7 +227,7 @@ def read_annotation(path: Path, stem: str) -> Annotation:
         stem,
         names,
         size,
-        cut(np.array(boxes, np.float64).reshape(-1, 4), *size),
+        np.array(boxes, np.float64).reshape(-1, 4),
         np.array(difficult, bool),
     )
 

@@ -28,7 +28,7 @@ from stages.data.files import (
 from stages.data.objects import Named, Sieve, cut
 from stages.data.reader import Content, Reader
 from stages.data.records import Record
-from stages.data.segmentation import check_length
+from stages.data.segmentation import check_length, outlines_of
 from stages.data.size import size_of
 from stages.data.splits import choose_splits, warn_of_same_images
 from stages.data.yolo_files import Label, read_labels, read_list
@@ -36,6 +36,13 @@ from stages.data.yolo_plan import is_list_of_names, plan_of
 from stages.errors import InputError
 
 KINDS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+
+def _has_images(source: Path) -> bool:
+    """Whether it is a folder with an image somewhere below, or a list."""
+    if not os.path.isdir(source):
+        return os.path.exists(source)
+    return any(is_image(name) for folder in folders_below(source) for name in os.listdir(folder))
 
 
 class YOLOFolder(Reader):
@@ -79,11 +86,11 @@ class YOLOFolder(Reader):
         if self._config.path is not None and os.path.isdir(root / self._config.path):
             self._base = root / self._config.path
         sources = {split: self._sources(split) for split in self._config.splits}
-        # Templates name a test split, whether there is one or not.
+        # Templates name a test split, whether there is one or not; others leave its folder empty.
         there = {
-            split: sources[split]
-            for split in sources
-            if all(os.path.exists(source) for source in sources[split])
+            split: given
+            for split, given in sources.items()
+            if all(map(os.path.exists if split.startswith("train") else _has_images, given))
         }
         kinds = {split: kind for split, kind in KINDS.items() if split in there}
         self.one_split = len(there) == 1 and (train_split, test_split) == ("auto", "auto")
@@ -277,32 +284,34 @@ class YOLOFolder(Reader):
     ) -> list[Record]:
         label_of = {number: i + 1 for i, number in enumerate(numbers)}
         sieve = Sieve(f"{self._said_by}: {split}", self._train_split)
-        records, partly = [], Named()
+        records, bare = [], Named()
         for path, every in labelled:
             things = every
             try:
                 width, height = size_of(path)
             except InputError:  # said when the files are looked at
                 width, height, things = 0, 0, []
-            corners = np.array([thing.box for thing in things]).reshape(-1, 4)
-            whole = corners * [width, height, width, height]
-            boxes = cut(whole, width, height)
+            parts = np.array([thing.box for thing in things]).reshape(-1, 4)
+            true_boxes = parts * [width, height, width, height]
+            boxes = cut(true_boxes, width, height)
             labels = np.array([label_of.get(thing.number, 0) for thing in things], np.int64)
             names = [self._config.names[thing.number] for thing in things]
             keep = sieve.keep(names, labels, boxes, self._called(path))
-            outlines = [
-                (polygon.reshape(-1, 2) * [width, height]).ravel()
+            polygons = [
+                None
+                if (polygon := things[i].polygon) is None
+                else (polygon.reshape(-1, 2) * [width, height]).ravel()
                 for i in keep
-                if (polygon := things[i].polygon) is not None
             ]
             try:
-                for outline in outlines:
-                    check_length([outline])
+                for polygon in polygons:
+                    check_length([] if polygon is None else [polygon])
             except ValueError as error:
                 faults.lines.append(f"{self._labels_of(path)}: {error}")
                 continue
-            if 0 < len(outlines) < len(keep):
-                partly.add(str(self._labels_of(path)))
+            outlines = outlines_of([None if p is None else (p,) for p in polygons])
+            if any(outline is None for outline in outlines or ()):
+                bare.add(str(self._labels_of(path)))
             records.append(
                 Record(
                     image_id=self._called(path),
@@ -313,16 +322,12 @@ class YOLOFolder(Reader):
                     labels=labels[keep],
                     difficult=np.zeros(len(keep), bool),
                     iscrowd=np.zeros(len(keep), bool),
-                    segmentations=(
-                        tuple((outline,) for outline in outlines)
-                        if len(outlines) == len(keep)
-                        else None
-                    ),
-                    true_boxes=whole[keep],
+                    segmentations=outlines,
+                    true_boxes=true_boxes[keep],
                 )
             )
         sieve.report()
-        partly.report(
-            f"{self._said_by}: {split}: label files of outlines and boxes, so no mask is used"
+        bare.report(
+            f"{self._said_by}: {split}: label files of outlines and boxes, and a box has no mask"
         )
         return records

@@ -58,8 +58,8 @@ class ImageBatches:
         usable: indices of the records that have something to learn.
         images: N.
         proposals: given along with each image, its best `top`; None: none are.
-        masks: whether targets have them; an image whose objects have none gets empty ones. So does an
-            object none of whose mask lies in its box; the first few such are named on stderr.
+        masks: whether targets have them; an object that has none gets an empty one. So does one none of
+            whose mask lies in its box; the first few such are named on stderr.
         drawn: whether masks are a tensor, bool [., H, W]; else they are `Masks`, which take no memory.
         ranks: each has every so many-th of a batch's images.
 
@@ -137,7 +137,8 @@ class ImageBatches:
         if not record.has_masks:
             return Masks.empty(len(record.boxes), record.height, record.width)
         masks = mask_runs_of(record).within(record.boxes)
-        for place in np.flatnonzero(~masks.has_pixels().numpy() & ~record.iscrowd).tolist():
+        known = record.with_mask & ~record.iscrowd
+        for place in np.flatnonzero(known & ~masks.has_pixels().numpy()).tolist():
             self._say_astray(index, place)
         return masks
 

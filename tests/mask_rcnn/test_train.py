@@ -24,6 +24,7 @@ from stages.backbones.config import Name
 from stages.backbones.networks import early_layers_of
 from stages.backbones.weights import Weights, load_state
 from stages.data.difficult import WithoutDifficult
+from stages.data.masks import has_pixels
 from stages.errors import InputError
 from stages.store import Job
 from stages.training.image_batches import ImageBatches
@@ -137,7 +138,7 @@ def test_images_without_masks_among_others_are_learnt_too(
     def note(self: ImageBatches, iteration: int) -> dict[str, Any]:
         batch = plain(self, iteration)
         for name, target in zip(batch["image_ids"], batch["targets"], strict=True):
-            seen[name] = bool(target["masks"].any())
+            seen[name] = bool(has_pixels(target["masks"]).any())
         return batch
 
     monkeypatch.setattr(ImageBatches, "__getitem__", note)
@@ -171,6 +172,30 @@ def test_an_outline_without_area_teaches_no_mask(toy_of: Make, tmp_path: Path) -
     rows = losses(tmp_path / "run")
     assert {float(row["masks"]) for row in rows} == {0.0}
     assert all(float(row["boxes"]) > 0 for row in rows)
+
+
+def test_an_object_without_a_mask_teaches_none_and_its_neighbour_does(
+    toy_of: Make, tmp_path: Path
+) -> None:
+    x1, y1, x2, y2 = BOX
+    filled = (np.array([x1, y1, x2, y1, x2, y2, x1, y2], np.float64),)
+    data = toy_of([[BOX, [30, 2, 60, 20]]], [[1, 2]], [[]])
+    record = replace(data.train[0], segmentations=(filled, None))
+    trained(tmp_path / "one", replace(data, train=[record]))
+    rows = losses(tmp_path / "one")
+    assert any(float(row["masks"]) > 0 for row in rows)
+    assert all(float(row["boxes"]) > 0 for row in rows)
+    record = replace(data.train[0], segmentations=(None, None))
+    with pytest.raises(InputError, match="no training image has masks"):
+        trained(tmp_path / "none", replace(data, train=[record]))
+
+
+def test_masks_of_crowds_alone_are_nothing_to_learn(toy_of: Make, tmp_path: Path) -> None:
+    data = toy_of([[BOX, BOX]], [[1, 2]], [[]], crowd=[[False, True]])
+    crowd = (np.array([5.0, 6, 25, 6, 25, 30]),)
+    record = replace(data.train[0], segmentations=(None, crowd))
+    with pytest.raises(InputError, match="no training image has masks"):
+        trained(tmp_path / "run", replace(data, train=[record]))
 
 
 def test_a_mask_beside_its_box_teaches_none(toy_of: Make, tmp_path: Path) -> None:

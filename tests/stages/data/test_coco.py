@@ -21,6 +21,7 @@ from pycocotools.coco import COCO
 from stages.data.coco import COCOFolder
 from stages.data.coco_file import read_coco
 from stages.data.decode import image_of
+from stages.data.faults import Faults
 from stages.data.images import masks_of
 from stages.errors import InputError
 
@@ -45,9 +46,10 @@ def opened(root: Path, *splits: str) -> COCOFolder:
 
 
 def fault_of(path: Path) -> str:
-    with pytest.raises(InputError) as raised:
-        read_coco(path)
-    message = str(raised.value)
+    faults = Faults("made")
+    with faults.caught():
+        read_coco(path, faults)
+    message = faults.lines[0]
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
     assert len(message) < 400
@@ -123,19 +125,38 @@ def test_without_outlines_there_are_no_masks(
     made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for none in (None, []):
-        change(train, lambda data, none=none: data["annotations"][1].update(segmentation=none))
+
+        def bare(data: Any, none: Any = none) -> None:
+            for annotation in data["annotations"]:
+                annotation.update(segmentation=none)
+
+        change(train, bare)
         record = opened(made).train[0]
         assert not record.has_masks
+        assert record.with_mask.tolist() == [False, False]
         with pytest.raises(InputError, match=r"one\.jpg: has no masks"):
             masks_of(record)
-    capsys.readouterr()
-    change(train, lambda data: data["annotations"][1].pop("segmentation"))
-    assert not opened(made).train[0].has_masks
-    assert capsys.readouterr().err == (
-        f"{train}: images some of whose objects have no mask, so none is used: 1: "
-        "'one.jpg' (annotation 101)\n"
-    )
+    assert capsys.readouterr().err == ""
     assert opened(made).test[0].has_masks
+
+
+@pytest.mark.parametrize("none", [None, [], ...])
+def test_an_object_without_an_outline_leaves_the_others_theirs(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str], none: Any
+) -> None:
+    def bare(data: Any) -> None:
+        data["annotations"][1]["segmentation"] = none
+        if none is ...:
+            del data["annotations"][1]["segmentation"]
+
+    change(train, bare)
+    record = opened(made).train[0]
+    assert record.has_masks
+    assert record.with_mask.tolist() == [True, False]
+    assert masks_of(record).any(dim=2).any(dim=1).tolist() == [True, False]
+    assert capsys.readouterr().err == (
+        f"{train}: objects without a mask beside others that have one: 1: annotation 101 of 'one.jpg'\n"
+    )
 
 
 def test_a_crowd_without_an_outline_is_all_of_its_box(
@@ -152,8 +173,12 @@ def test_a_crowd_without_an_outline_is_all_of_its_box(
     assert capsys.readouterr().err == ""
     # But an object without one does not become its box.
     change(train, lambda data: data["annotations"][1].pop("segmentation"))
+    record = opened(made).train[0]
+    assert record.with_mask.tolist() == [True, False, True]
+    assert "annotation 101 of 'one.jpg'" in capsys.readouterr().err
+    # Nor do crowds alone make an image one of masks.
+    change(train, lambda data: data["annotations"][0].pop("segmentation"))
     assert not opened(made).train[0].has_masks
-    assert "'one.jpg' (annotation 101)" in capsys.readouterr().err
 
 
 def test_images_without_any_outline_are_no_oddity(
@@ -199,9 +224,43 @@ def test_boxes_are_cut_to_the_image_and_dropped_without_area(
     change(train, replace)
     record = opened(made).train[0]
     assert record.boxes.tolist() == [[46.5, 0, 48, 40], [47, 39, 48, 40], [0, 0, 48, 40]]
+    assert record.evaluated_boxes.tolist() == [
+        [46.5, 0, 49.5, 40],
+        [47, 39, 48, 40],
+        [-5, -5, 95, 95],
+    ]
     assert record.segmentations is not None
     assert [outline[0][0] for outline in record.segmentations] == [2, 1, 0]  # masks stay with boxes
     assert capsys.readouterr().err == f"{train}: dropped 5 boxes without area\n"
+
+
+def test_what_is_evaluated_is_what_the_file_says_to_the_last_bit(
+    made: Path, train: Path, change: Change
+) -> None:
+    boxes, areas = [[0.1, 0.7, 20.2, 30.3], [40.1, 1, 9.7, 33]], [123.4, 0]
+
+    def replace(data: Any) -> None:
+        for one, box, area in zip(data["annotations"], boxes, areas, strict=True):
+            one.update(bbox=box, area=area)
+
+    change(train, replace)
+    record = opened(made).train[0]
+    assert record.xywh is not None and record.areas is not None and record.true_boxes is not None
+    assert record.xywh.tolist() == boxes
+    assert record.areas.tolist() == areas
+    expected = [[0.1, 0.7, 0.1 + 20.2, 0.7 + 30.3], [40.1, 1, 40.1 + 9.7, 34]]
+    assert record.true_boxes.tolist() == record.evaluated_boxes.tolist() == expected
+    assert record.boxes.dtype == np.float32 and record.boxes[1, 2] == 48
+
+
+@pytest.mark.parametrize("area", [None, "12", True, -1, float("nan"), float("inf"), 10**400])
+def test_an_area_that_is_none_is_not_known(
+    made: Path, train: Path, change: Change, area: Any
+) -> None:
+    change(train, lambda data: data["annotations"][0].update(area=area))
+    areas = opened(made).train[0].areas
+    assert areas is not None
+    assert np.isnan(areas).tolist() == [True, False]
 
 
 def test_records_are_light(made: Path) -> None:
@@ -454,12 +513,6 @@ NAN, INF = float("nan"), float("inf")
         (
             "annotations",
             "segmentation",
-            [[1, 2, 3, 4, 5]],
-            "annotation 100 of 'one.jpg': a polygon of 5 numbers",
-        ),
-        (
-            "annotations",
-            "segmentation",
             [[1, 2, 3, 4, 5, NAN]],
             "annotation 100 of 'one.jpg': a polygon's point",
         ),
@@ -524,12 +577,14 @@ def test_anything_anywhere_is_refused_or_read(
             if strange == "taken out":
                 del inner[place[-1]]
             (tmp_path / "a.json").write_text(json.dumps(data))
-            try:
-                images = read_coco(tmp_path / "a.json").images
-            except InputError as error:
+            faults = Faults("made")
+            with faults.caught():
+                images = read_coco(tmp_path / "a.json", faults).images
+            if faults.lines:
                 refused += 1
-                assert str(error).startswith(f"{tmp_path / 'a.json'}: ")
-                assert "\n" not in str(error)
+                for line in faults.lines:
+                    assert line.startswith(f"{tmp_path / 'a.json'}: ")
+                    assert "\n" not in line
             else:
                 read += 1
                 assert all(np.isfinite(image.boxes).all() for image in images)
@@ -637,3 +692,151 @@ def test_part_of_coco_itself() -> None:
         things = cocos_own.imgToAnns[record.image_id]
         for mask, thing in zip(masks_of(record).numpy(), things, strict=True):
             assert (mask == cocos_own.annToMask(thing)).all()
+
+
+# ------------------------------------------------------------------ what other tools write
+
+
+def test_roboflow_s_folders(made: Path) -> None:
+    """Annotations beside the images, a super-category that no object has, images without objects."""
+    for split, folder in (("train", "train"), ("val", "valid")):
+        (made / split).rename(made / folder)
+        data = json.loads((made / f"annotations/instances_{split}.json").read_text())
+        data["categories"].insert(0, {"id": 0, "name": "animals", "supercategory": "none"})
+        (made / folder / "_annotations.coco.json").write_text(json.dumps(data))
+    shutil.rmtree(made / "annotations")
+    data = opened(made)
+    assert not data.one_split
+    assert data.classes == ("dog", "cat") and data.category_ids == (5, 17)
+    assert [r.path for r in data.train] == [made / "train/one.jpg", made / "train/two.jpg"]
+    assert [r.path for r in data.test] == [made / "valid/three.jpg"]
+
+
+def test_a_result_beside_its_images(made: Path, train: Path) -> None:
+    """Label Studio's."""
+    (made / "result.json").write_text(train.read_text().replace('"one.jpg"', '"images\\\\one.jpg"'))
+    shutil.rmtree(made / "annotations")
+    (made / "train").rename(made / "images")
+    data = opened(made)
+    assert data.one_split
+    assert [r.path for r in data.train] == [made / "images/one.jpg", made / "images/two.jpg"]
+
+
+def test_the_only_file_by_its_path(made: Path, train: Path) -> None:
+    data = COCOFolder(train.parent, "made", file=train)
+    assert data.one_split
+    assert [r.path.name for r in data.train] == [r.path.name for r in data.test]
+    assert [r.path for r in data.train] == [made / "train/one.jpg", made / "train/two.jpg"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"shapes": [], "images": 1}', "x", '{"a": 1}'])
+def test_other_json_beside_images_is_no_data_set(made: Path, content: str) -> None:
+    shutil.rmtree(made / "annotations")
+    (made / "notes.json").write_text(content)
+    assert not COCOFolder.fits(made)
+
+
+def test_endings_tell_a_split(made: Path, train: Path) -> None:
+    train.rename(train.with_name("lvis_v1_train.json"))
+    (made / "annotations/instances_val.json").rename(made / "annotations/lvis_v1_val.json")
+    (made / "train").rename(made / "images")
+    shutil.copy(made / "val/three.jpg", made / "images")
+    data = opened(made)
+    assert (len(data.train), len(data.test)) == (2, 1)
+
+
+def test_lvis_names_images_by_their_address(made: Path, train: Path, change: Change) -> None:
+    def address(data: Any) -> None:
+        for image in data["images"]:
+            image["coco_url"] = f"http://images.cocodataset.org/train/{image.pop('file_name')}"
+
+    change(train, address)
+    assert opened(made).train[0].path == made / "train/one.jpg"
+
+
+def test_a_flat_list_is_one_outline(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = masks_of(opened(made).train[0])
+    change(
+        train,
+        lambda data: [a.update(segmentation=a["segmentation"][0]) for a in data["annotations"]],
+    )
+    assert masks_of(opened(made).train[0]).equal(whole)
+    assert (
+        "outlines without brackets of their own, taken for one polygon: " in capsys.readouterr().err
+    )
+
+
+def test_an_outline_of_an_odd_number_is_left_out_and_its_box_stays(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = opened(made).train[0]
+    change(train, lambda data: data["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, 6, 7]]))
+    record = opened(made).train[0]
+    assert record.boxes.tolist() == before.boxes.tolist()
+    assert record.with_mask.tolist() == [False, *[True] * (len(record.boxes) - 1)]
+    said = capsys.readouterr().err
+    assert (
+        "outlines that are no x y pairs, left out; their boxes stay: 1: annotation 100 of" in said
+    )
+
+
+def test_what_a_brush_drew_is_no_crowd(
+    made: Path, train: Path, change: Change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [record.labels.tolist() for record in opened(made).train]
+    change(train, lambda data: [a.update(iscrowd=1) for a in data["annotations"]])
+    data = opened(made)
+    assert [record.labels.tolist() for record in data.train] == before
+    assert not any(record.iscrowd.any() for record in data.train)
+    assert "annotations are crowds: taken for objects" in capsys.readouterr().err
+
+
+def test_every_fault_of_both_files_at_once(made: Path, train: Path, change: Change) -> None:
+    change(train, lambda data: data["annotations"][0].update(category_id=99))
+    change(train, lambda data: data["annotations"][1].update(bbox=None))
+    (made / "train/two.jpg").unlink()
+    (made / "val/three.jpg").unlink()
+    faults = Faults("made")
+    train_records, test_records = opened(made).read(faults)
+    assert len(faults.lines) == 4
+    assert [r.path.name for r in train_records] == ["one.jpg"]
+    assert test_records == []
+
+
+def test_a_test_split_that_nobody_filled_is_none(made: Path) -> None:
+    empty = '{"images": [], "annotations": [], "categories": []}'
+    (made / "annotations/instances_test.json").write_text(empty)
+    assert [r.path.name for r in opened(made).test] == ["three.jpg"]  # of val
+    (made / "annotations/instances_test.json").unlink()
+    (made / "annotations/instances_val.json").write_text(empty)
+    assert opened(made).one_split
+
+
+CASES = Path(__file__).parents[3] / "../shared/cases"
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the exports beside the checkout")
+@pytest.mark.parametrize(
+    ("case", "images", "objects", "classes", "one_split"),
+    [
+        ("07-roboflow-coco", (8, 4), (24, 12), 2, False),
+        ("09b-cvat-coco-default", (12, 12), (36, 36), 2, True),
+        ("17-duplicates/coco", (8, 4), (24, 12), 2, False),
+        ("24b-coco-polygons/flat", (8, 4), (24, 12), 2, False),
+        ("24b-coco-polygons/odd", (8, 4), (24, 12), 2, False),
+        ("24b-coco-polygons/none", (8, 4), (24, 12), 2, False),
+        ("24b-coco-polygons/emptyinner", (8, 4), (24, 12), 2, False),
+        ("26-lvis-classes", (24, 6), (1248, 312), 1203, False),
+    ],
+)
+def test_exports_as_tools_write_them(
+    case: str, images: tuple[int, int], objects: tuple[int, int], classes: int, one_split: bool
+) -> None:
+    data = opened(CASES / case)
+    splits = (data.train, data.test)
+    assert tuple(map(len, splits)) == images
+    assert tuple(sum(len(r.boxes) for r in records) for records in splits) == objects
+    assert len(data.classes) == classes
+    assert data.one_split == one_split

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,3 +152,75 @@ def test_a_configuration_can_be_described() -> None:
         DataConfig(shapes=SHAPES),
     ]
     assert len({digest(describe(config)) for config in configs}) == len(configs)
+
+
+# ------------------------------------------------------------------ zip files and single files
+
+
+def zipped(root: Path, to: Path, inner: str = "") -> Path:
+    """The folder as a .zip, its files below `inner`."""
+    with zipfile.ZipFile(to, "w") as archive:
+        for path in sorted(root.rglob("*")):
+            if path.is_file():
+                archive.write(path, Path(inner) / path.relative_to(root))
+    return to
+
+
+@pytest.mark.parametrize("inner", ["", "export"])
+def test_a_zip_is_unpacked_once(
+    store: Store,
+    make_yolo: Callable[..., Path],
+    tmp_path: Path,
+    inner: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = make_yolo({"a": [CAT], "b": [CAT]})
+    archive = zipped(root, tmp_path / "my export.zip", inner)
+    config = DataConfig(str(archive), downloads=str(tmp_path / "kept"))
+    data = load_data(config, store)
+    assert data.name == "my export"
+    assert [record.path.name for record in [*data.train, *data.test]] == ["a.jpg", "b.jpg"]
+    assert "unpacking" in capsys.readouterr().err
+    assert load_data(config, store).fingerprint == data.fingerprint
+    assert "unpacking" not in capsys.readouterr().err
+    assert [folder.name[:10] for folder in (tmp_path / "kept").iterdir()] == ["my export-"]
+
+
+def test_a_changed_zip_is_unpacked_again(
+    store: Store, make_yolo: Callable[..., Path], tmp_path: Path
+) -> None:
+    archive = zipped(make_yolo({"a": [CAT], "b": [CAT]}), tmp_path / "export.zip")
+    config = DataConfig(str(archive), downloads=str(tmp_path / "kept"))
+    before = load_data(config, store).fingerprint
+    zipped(make_yolo({"a": [CAT], "b": [CAT, CAT]}, folder="other"), archive)
+    assert load_data(config, store).fingerprint != before
+
+
+def test_a_damaged_zip_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "export.zip").write_text("no zip")
+    with pytest.raises(InputError, match=r"export\.zip: "):
+        load_data(DataConfig(str(tmp_path / "export.zip"), downloads=str(tmp_path / "kept")), store)
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_the_file_that_says_what_is_there(
+    store: Store, make_yolo: Callable[..., Path], make_coco: Callable[..., Path], tmp_path: Path
+) -> None:
+    yolo = make_yolo({"a": [CAT], "b": [CAT]})
+    (yolo / "data.yaml").rename(yolo / "mine.YML")
+    data = load_data(DataConfig(str(yolo / "mine.YML")), store)
+    assert (data.name, len(data.train), len(data.test)) == ("yolo", 1, 1)
+    coco = make_coco({stem: [CAT] for stem in "abcdef"})
+    data = load_data(DataConfig(str(coco / "annotations/instances_train.json")), store)
+    assert len(data.train) + len(data.test) == 5  # a part of it is held out
+    (tmp_path / "photo.jpg").write_text("")
+    with pytest.raises(
+        InputError, match=r"photo\.jpg: no data set: takes a folder, a \.zip of one"
+    ):
+        load_data(DataConfig(str(tmp_path / "photo.jpg")), store)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 7.0])
+def test_a_part_that_cannot_be_held_out(store: Store, share: float) -> None:
+    with pytest.raises(InputError, match=r"--data\.holdout"):
+        load_data(DataConfig(shapes=SHAPES, holdout=share), store)

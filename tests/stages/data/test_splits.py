@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.data.coco import kind_of
+from stages.data.coco import kinds_of
 from stages.data.splits import choose_splits
 from stages.errors import InputError
 
@@ -15,7 +15,7 @@ WHERE = Path("somewhere")
 
 def choose(names: str, train: str = "auto", test: str = "auto") -> tuple[str, str]:
     splits = dict.fromkeys(names.split())
-    usual = {name: kind for name in splits if (kind := kind_of(name))}
+    usual = kinds_of(splits)
     return choose_splits(WHERE, splits, usual, train, test)
 
 

@@ -62,6 +62,10 @@ def test_inclusive_indices_become_continuous_coordinates(
     (record,) = data.train
     assert record.boxes.dtype == np.float32
     assert record.boxes.tolist() == [list(continuous)]
+    # What is evaluated is not cut, as the devkit does not.
+    xmin, ymin, xmax, ymax = inclusive
+    assert record.evaluated_boxes.dtype == np.float64
+    assert record.evaluated_boxes.tolist() == [[xmin - 1, ymin - 1, xmax, ymax]]
 
 
 def test_a_record(made: Path) -> None:

@@ -73,7 +73,7 @@ def test_outlines_give_masks_and_boxes(make_yolo: Make) -> None:
     assert masks_of(data.test[0]).shape == (0, 40, 48)
 
 
-def test_a_box_among_outlines_has_no_mask(
+def test_a_box_among_outlines_has_no_mask_and_the_others_keep_theirs(
     make_yolo: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_yolo({"one": [CAT], "two": []}, outlines=True)
@@ -81,9 +81,10 @@ def test_a_box_among_outlines_has_no_mask(
         file.write("0 0.5 0.5 0.25 0.5\n")
     record = opened(root).train[0]
     assert record.boxes.tolist() == [[2, 3, 20, 30], [18, 10, 30, 30]]
-    assert not record.has_masks
+    assert record.with_mask.tolist() == [True, False]
+    assert masks_of(record).any(dim=2).any(dim=1).tolist() == [True, False]
     assert (
-        f"{root}/data.yaml: train: label files of outlines and boxes, so no mask is used: 1: "
+        f"{root}/data.yaml: train: label files of outlines and boxes, and a box has no mask: 1: "
         f"{root}/labels/train/one.txt\n"
     ) in capsys.readouterr().err
 
@@ -109,6 +110,7 @@ def test_boxes_are_cut_to_the_image_and_dropped_without_area(
     )
     record = opened(made).train[0]
     assert record.boxes.tolist() == [[0, 0, 48, 40], [0, 0, 24, 20]]
+    assert record.evaluated_boxes.tolist() == [[-12, -10, 60, 50], [-24, -20, 24, 20]]
     assert record.labels.tolist() == [1, 2]
     assert f"{made}/data.yaml: train: dropped 4 boxes without area\n" in capsys.readouterr().err
 
@@ -624,6 +626,14 @@ def test_a_template_s_test_split_that_is_not_there(made: Path) -> None:
     data = opened(made)
     assert data.one_split
     assert len(data.train) == len(data.test) == 2
+
+
+def test_a_test_split_that_nobody_filled_is_none(made: Path) -> None:
+    rewrite(made, "val: images/val\n", "val: images/val\ntest: images/test\n")
+    (made / "images/test/below").mkdir(parents=True)
+    data = opened(made)
+    assert not data.one_split
+    assert [record.path.name for record in data.test] == ["three.jpg"]
 
 
 def test_names_that_do_not_fit_are_a_warning(

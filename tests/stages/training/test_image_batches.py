@@ -222,6 +222,16 @@ def test_a_mask_beside_its_box_is_none_and_named_once(
     ]
 
 
+def test_an_object_without_a_mask_gets_an_empty_one_and_is_not_named(
+    toy_of: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = toy_of([[BOX, BOX]], [[1, 2]], [[]])
+    record = replace(data.train[0], segmentations=(None, square(5, 6, 25, 30)))
+    masks = ImageBatches([record], np.arange(1), 1, False, 0, masks=True)[0]["targets"][0]["masks"]
+    assert masks.flatten(1).sum(dim=1).tolist() == [0, 20 * 24]
+    assert capsys.readouterr().err == ""
+
+
 def test_not_all_masks_beside_their_boxes_are_named(
     toy_of: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
