@@ -70,7 +70,7 @@ def mask_runs_of(record: Record) -> Masks:
 
 
 def masks_of(record: Record) -> Tensor:
-    """bool [N, H, W], a mask for each object of the record.
+    """bool [N, H, W], a mask for each object of the record; those without one get an empty one.
 
     Raises:
         InputError: as `mask_runs_of`, or see `check_masks`.

@@ -71,8 +71,8 @@ class Masks:
 
     def has_pixels(self) -> Tensor:
         """bool [N], whether a mask is not empty."""
-        areas = np.asarray(coco.area(self.rles), np.int64) if self.runs else np.zeros(0, np.int64)
-        return torch.from_numpy(areas > 0)
+        # One by one: pycocotools counts no more than 255 at once.
+        return torch.tensor([bool(coco.area(mask)) for mask in self.rles], dtype=torch.bool)
 
     def mirrored(self) -> Masks:
         """Left and right exchanged."""

@@ -162,8 +162,10 @@ def encode_indices(indices: np.ndarray, numbers: np.ndarray) -> list[bytes]:
     ):
         own = order[first:last]
         edges = np.stack([begins[own], ends[own]], axis=1).ravel()
-        lengths = np.diff(edges, prepend=0, append=len(along))
-        masks.append(_compressed(lengths.tolist(), width, height))
+        lengths = np.diff(edges, prepend=0, append=len(along)).tolist()
+        if len(lengths) > 1 and lengths[-1] == 0:  # it reaches the last pixel
+            lengths.pop()
+        masks.append(_compressed(lengths, width, height))
     return masks
 
 

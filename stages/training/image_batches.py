@@ -137,8 +137,8 @@ class ImageBatches:
         if not record.has_masks:
             return Masks.empty(len(record.boxes), record.height, record.width)
         masks = mask_runs_of(record).within(record.boxes)
-        astray = record.with_mask & ~record.iscrowd & ~masks.has_pixels().numpy()
-        for place in np.flatnonzero(astray).tolist():
+        known = record.with_mask & ~record.iscrowd
+        for place in np.flatnonzero(known & ~masks.has_pixels().numpy()).tolist():
             self._say_astray(index, place)
         return masks
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco
 from torch import Tensor
 
+from mask_rcnn import loss as loss_module
 from mask_rcnn.config import MaskConfig
 from mask_rcnn.loss import mask_loss, mask_targets
 from mask_rcnn.mask_head import MaskHead
+from stages.data.masks import Masks
 
 HEIGHT, WIDTH = 12, 16
 LOG = math.log
@@ -101,6 +105,30 @@ def test_no_roi() -> None:
     # Nor an object.
     found = mask_targets(masks[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), 14)
     assert found.shape == (0, 14, 14)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.integers(1, 6), st.integers(0, 9), st.sampled_from([1, 3, 100]))
+def test_targets_do_not_depend_on_how_masks_are_kept_and_how_many_are_drawn_at_once(
+    seed: int, objects: int, rois: int, at_once: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.rand(objects, HEIGHT, WIDTH, generator=generator) < 0.5
+    encoded = [coco.encode(np.asfortranarray(mask, np.uint8))["counts"] for mask in masks.numpy()]
+    chosen = torch.randint(objects, (rois,), generator=generator)
+    corners = torch.rand(rois, 2, 2, generator=generator).sort(dim=1).values * 16
+    expected = [
+        mask_targets(masks[one][None], torch.tensor([0]), corners[n].reshape(1, 4), 14)
+        for n, one in enumerate(chosen)
+    ]
+    runs = Masks(tuple(encoded), HEIGHT, WIDTH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss_module, "AT_ONCE", at_once * HEIGHT * WIDTH)
+        for kept in (masks, runs, runs.mirrored().mirrored()):
+            found = mask_targets(kept, chosen, corners.reshape(-1, 4), 14)
+            assert torch.equal(
+                found, torch.cat([torch.zeros(0, 14, 14, dtype=torch.bool), *expected])
+            )
 
 
 def slow_share(mask: Tensor, roi: list[float], side: int) -> Tensor:

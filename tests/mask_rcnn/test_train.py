@@ -24,6 +24,7 @@ from stages.backbones.config import Name
 from stages.backbones.networks import early_layers_of
 from stages.backbones.weights import Weights, load_state
 from stages.data.difficult import WithoutDifficult
+from stages.data.masks import has_pixels
 from stages.errors import InputError
 from stages.store import Job
 from stages.training.image_batches import ImageBatches
@@ -137,7 +138,7 @@ def test_images_without_masks_among_others_are_learnt_too(
     def note(self: ImageBatches, iteration: int) -> dict[str, Any]:
         batch = plain(self, iteration)
         for name, target in zip(batch["image_ids"], batch["targets"], strict=True):
-            seen[name] = bool(target["masks"].has_pixels().any())
+            seen[name] = bool(has_pixels(target["masks"]).any())
         return batch
 
     monkeypatch.setattr(ImageBatches, "__getitem__", note)

@@ -136,6 +136,24 @@ def test_a_mask_is_tinted_in_its_classs_colour_and_outlined():
     assert (pixels == 100).all()
 
 
+def test_a_tint_touches_no_more_than_its_mask_up_to_the_images_edge():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (12, 15, 3), dtype=np.uint8)
+    for _ in range(50):
+        mask = np.zeros((12, 15), bool)
+        y, x = rng.integers(0, 12), rng.integers(0, 15)
+        mask[y : y + rng.integers(0, 13), x : x + rng.integers(0, 16)] = True
+        mask &= rng.random((12, 15)) < 0.8
+        tinted = tint(pixels, [mask], np.array([1]))
+        assert (tinted[~mask] == pixels[~mask]).all()
+        beside = np.pad(mask, 1, constant_values=True)  # beyond the image there is no neighbour
+        inner = mask & beside[:-2, 1:-1] & beside[2:, 1:-1] & beside[1:-1, :-2] & beside[1:-1, 2:]
+        inner[[0, -1]], inner[:, [0, -1]] = mask[[0, -1]], mask[:, [0, -1]]
+        rgb = np.array([int(colour_of(1)[i : i + 2], 16) for i in (1, 3, 5)])
+        assert (tinted[inner] == (0.45 * pixels[inner] + 0.55 * rgb).astype(np.uint8)).all()
+        assert (tinted[mask & ~inner] == rgb // 2).all()
+
+
 def test_no_masks_tint_nothing():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3)).astype(np.uint8)
     assert (tint(pixels, np.zeros((0, 5, 6), bool), np.zeros(0, int)) == pixels).all()
