@@ -246,7 +246,7 @@ def _counts(name: str, split: str, records: Sequence[Record], classes: Sequence[
     """One line: images and objects, and how many of each class."""
     counts = Counter(label for record in records for label in record.labels.tolist())
     each = [f"{classes[label - 1]} {count}" for label, count in counts.most_common()]
-    listed = ", ".join(each[:20]) + (
-        f" and {len(each) - 20} more classes" if len(each) > 20 else ""
+    listed = ", ".join(each[:10]) + (
+        f" and {len(each) - 10} more classes" if len(each) > 10 else ""
     )
     return f"{name}: {split}: {len(records)} images, {sum(counts.values())} objects: {listed}"
