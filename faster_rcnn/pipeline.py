@@ -127,7 +127,7 @@ def assemble_from(
     )
 
 
-@stage(version=1)
+@stage(version=2)
 def assemble(
     job: Job,
     classes: tuple[str, ...],
