@@ -242,16 +242,16 @@ def trained_rows(
         other(label, dataclasses.replace(config, rpn=rpn), paper.of(theirs))
         table.claim(own, label, paper.difference("anchors 3 scales 3 ratios", theirs))
     for weight in (0.1, 1.0, 10.0, 100.0):
-        loss = dataclasses.replace(config.rpn.loss, scale="paper", box_weight=weight)
+        loss = dataclasses.replace(config.rpn.loss, scale="matlab", box_weight=weight)
         rpn = dataclasses.replace(config.rpn, loss=loss)
         other(
-            f"lambda = {weight:g}, the paper's loss",
+            f"lambda = {weight:g}, the MATLAB code's loss",
             dataclasses.replace(config, rpn=rpn),
             paper.of(f"lambda = {weight:g}"),
         )
     table.claim(
-        "lambda = 10, the paper's loss",
-        "lambda = 0.1, the paper's loss",
+        "lambda = 10, the MATLAB code's loss",
+        "lambda = 0.1, the MATLAB code's loss",
         paper.difference("lambda = 10", "lambda = 0.1"),
     )
 

@@ -64,12 +64,13 @@ class RPNLossConfig:
     Attributes:
         scale: of the box loss. "paper": smooth L1 of the offsets, over the number of positions;
             "matlab": the same of offsets brought to mean 0 and deviation 1; "python": smooth L1 with
-            sigma 3, over the number of anchors drawn.
+            sigma 3, over the number of anchors drawn. "released": that of the code whose way of
+            training it is, "matlab" in the four steps, "python" where all is learnt at once.
         box_weight: lambda; None: the scale's own, 10, 10 and 1. 0: the boxes are not learnt.
         score_weight: of the objectness; 0: it is not learnt.
     """
 
-    scale: Literal["paper", "matlab", "python"] = "paper"
+    scale: Literal["released", "paper", "matlab", "python"] = "released"
     box_weight: float | None = None
     score_weight: float = 1.0
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fast_rcnn.config import ScaleConfig
 from faster_rcnn.config import ProposalConfig, RPNConfig
+from faster_rcnn.loss import settle
 from faster_rcnn.propose import propose_split
 from mask_rcnn.config import Config, MaskDetectionConfig, NetworkConfig
 from mask_rcnn.detector import Description, load, save
@@ -88,7 +89,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
         config.scale.train,
         config.scale.longest,
         config.network,
-        config.rpn,
+        settle(config.rpn, "joint"),
         config.loss,
         config.train,
     )
@@ -107,7 +108,7 @@ def assemble_from(config: Config, data: Dataset, trained: Artifact, store: Store
         config.backbone.name,
         config.scale,
         config.network,
-        config.rpn,
+        settle(config.rpn, "joint"),
         config.proposals,
         config.detection,
     )
