@@ -27,6 +27,7 @@ from fast_rcnn.pipeline import (
     train_and_test,
     train_on,
 )
+from fast_rcnn.proposal_counts import COUNTS, DENSE, compare_numbers
 from fast_rcnn.svm_head import cache_fast_features, detect_by_svms
 from rcnn_v1.config import SVMConfig
 from rcnn_v1.svm import train_svms
@@ -35,6 +36,7 @@ from stages.backbones.config import Name
 from stages.backbones.networks import fc_sizes_of, layers_of
 from stages.data.images import image_tensor
 from stages.data.records import Dataset
+from stages.errors import InputError
 from stages.options import parse, store_of
 from stages.proposals.cache import Proposals
 from stages.published.figures import Figure, Paper, paper_beside
@@ -42,10 +44,12 @@ from stages.store import Artifact, Store, describe
 
 NOTE = (
     "The paper's figures: {whose}, on VOC 2007 (tables 4 to 8), those of a difference of another network "
-    "where they are given for it alone: on other images, or with another network, its order and its "
+    "where they are given for it alone, and of hard example mining Shrivastava et al.'s, with the "
+    "difference from their own baseline: on other images, or with another network, its order and its "
     "differences are to be compared, not its values. Proposals' time is not in the seconds."
 )
 FULL = "multi-task, softmax, one scale (the paper's choice)"
+HARD = "online hard example mining"
 TIMED = 8  # test images
 ROUNDS = 3
 
@@ -66,20 +70,34 @@ def ablate(arguments: Sequence[str]) -> None:
 
     Args:
         arguments: the options of `python -m fast_rcnn`, and `--rows test`: only those that need no
-            other training than the run's own.
+            other training than the run's own; `--rows hard`: the run's own and hard example mining's;
+            `--rows proposals`: figure 3 instead, of `--counts` proposals and `--dense` boxes added.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--rows", choices=("all", "test"), default="all")
+    parser.add_argument("--rows", choices=("all", "test", "hard", "proposals"), default="all")
+    parser.add_argument("--counts", type=int, nargs="*", default=COUNTS)
+    parser.add_argument("--dense", type=int, nargs="*", default=DENSE)
     chosen, rest = parser.parse_known_args(list(arguments))
     options, config = parse("fast_rcnn ablations", Config, PRESETS, rest)
+    if chosen.rows == "proposals":
+        compare_numbers(options, config, chosen.counts, chosen.dense)
+        return
+    if (chosen.counts, chosen.dense) != (COUNTS, DENSE):
+        raise InputError("--counts, --dense: are of --rows proposals")
     store = store_of(options)
     paper = paper_beside("Fast R-CNN", config.backbone.name)
 
     def run() -> tuple[Dataset, list[Row], list[Claim]]:
         base = train_and_test(config, store)
-        rows, claims = test_time_rows(config, base, paper, store)
-        if chosen.rows == "all":
-            more, further = trained_rows(config, base, paper, store)
+        kinds = {
+            "test": (test_time_rows,),
+            "hard": (own_row, hard_row),
+            "all": (test_time_rows, trained_rows, hard_row),
+        }[chosen.rows]
+        rows: list[Row] = []
+        claims: list[Claim] = []
+        for kind in kinds:
+            more, further = kind(config, base, paper, store)
             rows, claims = [*rows, *more], [*claims, *further]
         return base.data, rows, claims
 
@@ -87,7 +105,8 @@ def ablate(arguments: Sequence[str]) -> None:
     seconds = time_rows(data, rows, options.device)
     variants = [Variant(row.name, row.detections, row.paper, seconds.get(row.name)) for row in rows]
     name = f"{data.name}-{options.preset}-{config.backbone.name}"
-    folder = options.runs / name / f"ablations-fast{f'-{options.tag}' if options.tag else ''}"
+    words = ["ablations-fast", "hard" if chosen.rows == "hard" else "", options.tag]
+    folder = options.runs / name / "-".join(word for word in words if word)
     title = f"Fast R-CNN's ablations: {name}"
     note = NOTE.format(whose=paper.whose())
     text = write_tables(folder, title, note, *compare(data, variants, claims))
@@ -95,20 +114,23 @@ def ablate(arguments: Sequence[str]) -> None:
     print(f"{text}\n{folder}")
 
 
+def own_row(
+    config: Config, base: Trained, paper: Paper, store: Store
+) -> tuple[list[Row], list[Claim]]:
+    """The run's own, which the others are compared with."""
+    found = base.detections.path / "detections.json"
+    return [Row(FULL, found, paper.of("full"), base.model, base.proposals)], []
+
+
 def test_time_rows(
     config: Config, base: Trained, paper: Paper, store: Store
 ) -> tuple[list[Row], list[Claim]]:
     """Changes to the finished detector: SVD, scales, proposals, SVMs."""
-    name, found = config.backbone.name, base.detections.path
-    rows = [
-        Row(FULL, found / "detections.json", paper.of("full"), base.model, base.proposals),
-        Row(
-            "tested without box regression",
-            found / "unregressed.json",
-            paper.of("multi-task in training without regression at test"),
-        ),
-    ]
-    claims = [Claim(FULL, "tested without box regression")]
+    name, (rows, claims) = config.backbone.name, own_row(config, base, paper, store)
+    still = "tested without box regression"
+    theirs = paper.of("multi-task in training without regression at test")
+    rows.append(Row(still, base.detections.path / "unregressed.json", theirs))
+    claims.append(Claim(FULL, still))
 
     def again(
         label: str, model: Artifact, proposals: Artifact, theirs: Figure | None = None
@@ -201,6 +223,18 @@ def trained_rows(
         other(label, None, top=top)
         claims.append(Claim(FULL, label))
     return rows, claims
+
+
+def hard_row(
+    config: Config, base: Trained, paper: Paper, store: Store
+) -> tuple[list[Row], list[Claim]]:
+    """Online hard example mining; the paper's difference is from its own baseline (OHEM, table 1)."""
+    theirs = paper_beside("OHEM", config.backbone.name)
+    row = "Fast R-CNN with it"
+    hard = dataclasses.replace(config.sampling, hard=True)
+    found = train_and_test(dataclasses.replace(config, sampling=hard), store).detections.path
+    more = theirs.difference(row, "Fast R-CNN without it")
+    return [Row(HARD, found / "detections.json", theirs.of(row))], [Claim(HARD, FULL, more)]
 
 
 def five_scales(config: Config) -> tuple[tuple[int, ...], int]:

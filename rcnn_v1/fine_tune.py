@@ -96,7 +96,7 @@ def softmax_loss(model: Classifier, batch: dict[str, Any]) -> dict[str, Tensor]:
     return {"classification": together / shared_count(len(labels), scores)}
 
 
-@stage(version=4, together=True)
+@stage(version=5, together=True)
 def fine_tune(
     job: Job,
     data: Dataset,
@@ -107,7 +107,11 @@ def fine_tune(
     context: float,
     config: FineTuneConfig,
 ) -> None:
-    """Train the pre-trained network to tell windows' classes apart. Writes `weights.pt`, its backbone's."""
+    """Train the pre-trained network to tell windows' classes apart.
+
+    Writes `weights.pt`, its backbone's, and `softmax.pt`, of the layer of scores over it, which R-CNN
+    itself replaces by SVMs.
+    """
     torch.manual_seed(config.sgd.seed)
     backbone = build_backbone(name, weights)
     freeze_batch_norm(backbone)
@@ -119,5 +123,7 @@ def fine_tune(
     train(job, model, batches, softmax_loss, config.sgd, rates, "fine-tuning")
     if not job.ranks.leads:
         return
-    with replacing(job.folder / "weights.pt") as file:
-        torch.save(backbone.cpu().state_dict(), file)
+    model.cpu()
+    for written, part in (("weights.pt", backbone), ("softmax.pt", model.scores)):
+        with replacing(job.folder / written) as file:
+            torch.save(part.state_dict(), file)

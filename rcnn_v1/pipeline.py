@@ -40,6 +40,9 @@ class Trained:
     data: Dataset
     proposals: Artifact
     training: tuple[Artifact, ...]  # what train time is the sum of
+    tuned: (
+        Artifact | None
+    )  # the fine-tuned network, the first of `training`; None without fine-tuning
     features: Artifact
     svms: Artifact
     model: Artifact
@@ -80,6 +83,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     weights = find_weights(config.backbone, store)
 
     training: list[Artifact] = []
+    tuned = None
     if tune.sgd.iterations:
         tuned = store.run(fine_tune, data, proposals, weights, name, top, context, tune)
         weights = Weights(tuned.path / "weights.pt", tuned.fingerprint)
@@ -105,7 +109,9 @@ def train_and_test(config: Config, store: Store) -> Trained:
     )
     detections = store.run(detect, data, proposals, model)
     evaluation = store.run(evaluate_detections, data, detections)
-    return Trained(data, proposals, tuple(training), features, svms, model, detections, evaluation)
+    return Trained(
+        data, proposals, tuple(training), tuned, features, svms, model, detections, evaluation
+    )
 
 
 def feature_layer(name: Name, wanted: str) -> str:

@@ -31,6 +31,17 @@ def best_overlaps(records: Sequence[Record], proposals: Proposals, top: int | No
     return torch.cat(best).numpy() if best else np.zeros(0, np.float32)
 
 
+def average_recall(best: np.ndarray) -> float:
+    """Recall averaged over IoU 0.5 to 1, in percent (Hosang et al., "What makes for effective proposals?").
+
+    Its area in closed form, not a sum over thresholds. nan where there is no object.
+
+    Args:
+        best: of `best_overlaps`.
+    """
+    return float(200 * np.maximum(best - 0.5, 0).mean()) if len(best) else float("nan")
+
+
 def measure_recall(records: Sequence[Record], proposals: Proposals) -> list[dict[str, Any]]:
     """Rows of recall in percent at IoU 0.5 and 0.7, and the mean best overlap, by proposals an image."""
     if not records:

@@ -10,7 +10,13 @@ import pytest
 
 from stages.data.records import Record
 from stages.proposals.cache import Proposals, write_proposals
-from stages.proposals.recall import COUNTS, best_overlaps, measure_recall, recall_table
+from stages.proposals.recall import (
+    COUNTS,
+    average_recall,
+    best_overlaps,
+    measure_recall,
+    recall_table,
+)
 
 Boxes = list[list[float]]
 
@@ -52,6 +58,17 @@ def test_a_case_by_hand(tmp_path: Path) -> None:
         assert row["recall_70"] == 25.0
         assert row["mean_best_overlap"] == 40.0
         assert row["found_on_average"] == pytest.approx(5 / 3, abs=0.05)
+
+
+def test_average_recall_by_hand() -> None:
+    # Found up to IoU 1, 0.75, 0.5 and never: recall is 3/4 at 0.5, then 2/4 to 0.75, then 1/4.
+    best = np.array([1.0, 0.75, 0.5, 0.2])
+    assert average_recall(best) == pytest.approx(100 * (0.5 * 2 / 4 + 0.5 * 1 / 4))
+    fine = np.arange(0.5, 1, 1e-4)
+    by_sum = np.mean([(best >= iou).mean() for iou in fine])
+    assert average_recall(best) == pytest.approx(100 * by_sum, abs=0.02)
+    assert average_recall(np.ones(3)) == 100
+    assert np.isnan(average_recall(np.zeros(0)))
 
 
 def test_an_overlap_of_exactly_a_half_counts(tmp_path: Path) -> None:
