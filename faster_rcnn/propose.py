@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import Literal, cast
 
@@ -9,9 +10,8 @@ import numpy as np
 import torch
 
 from fast_rcnn.config import ScaleConfig
-from faster_rcnn.config import Config, ProposalConfig, RPNConfig
+from faster_rcnn.config import Config, ProposalConfig, RPNConfig, RPNLossConfig
 from faster_rcnn.detector import ready
-from faster_rcnn.loss import settle
 from faster_rcnn.network import FasterRCNN, build_untrained
 from faster_rcnn.train import RPN_LAYERS, TRUNK, load_parts
 from stages.backbones.config import Name
@@ -45,7 +45,7 @@ def propose_with(
         trained,
         config.backbone.name,
         config.scale,
-        settle(config.rpn, config.training),  # as the model has it, though here it is idle
+        dataclasses.replace(config.rpn, loss=RPNLossConfig()),  # the training's, idle here
         proposals,
         config.detection.dtype,
         split,

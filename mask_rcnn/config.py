@@ -53,11 +53,13 @@ class PoolConfig:
     Attributes:
         kind: "align"; "pool": RoIPool, which rounds the RoI and its bins and takes maxima; "warp":
             RoIWarp, which rounds the RoI as RoIPool does and then interpolates.
-        points: along each side of a bin where the map is interpolated, then averaged; 0: as many as the
-            bin has cells (released code: 2 with FPN, 0 with C4).
+        points: along each side of a bin where the map is interpolated; 0: as many as the bin has cells
+            (released code: 2 with FPN, 0 with C4).
         half_pixel: whether a cell's value is that of its middle; else of its corner, as in the paper's
             own code and torchvision's detectors.
         box_side, mask_side: of the pooled maps. C4's boxes have the backbone's own instead.
+        aggregate: what a bin is of its points' values (table 2c): their mean, or of each channel the
+            largest. "pool" has no points: its maximum is of cells, whatever is said here.
     """
 
     kind: Literal["align", "pool", "warp"] = "align"
@@ -65,6 +67,7 @@ class PoolConfig:
     half_pixel: bool = True
     box_side: int = 7
     mask_side: int = 14
+    aggregate: Literal["average", "max"] = "average"
 
 
 @dataclass(frozen=True)
