@@ -85,6 +85,8 @@ def ablate(arguments: Sequence[str]) -> None:
     options, config = parse("faster_rcnn ablations", Config, PRESETS, rest)
     store = store_of(options)
 
+    steps = dataclasses.replace(config, training="alternating")
+
     def run() -> Ablated:
         base = train_and_test(config, store)
         table = Table(paper_beside("Faster R-CNN", config.backbone.name))
@@ -105,17 +107,17 @@ def ablate(arguments: Sequence[str]) -> None:
         if chosen.rows == "all":
             trained_rows(config, base, searched, own, table, store)
         elif chosen.rows == "2":
-            steps = (
-                own if config.training == "alternating" else other_way(config, own, table, store)
-            )
-            unshared_rows(config, base.data, steps, searched, table, store)
+            alternating = own
+            if config.training == "joint":
+                alternating = other_way(config, own, table, store)
+            unshared_rows(steps, base.data, alternating, searched, table, store)
         elif chosen.rows == "8":
             anchor_rows(config, own, table, store)
         elif chosen.rows == "9":
             lambda_rows(config, table, store)
         elif chosen.rows == "10":
-            first_rpn, unshared = unshared_row(config, base.data, table, store)
-            one_stage_rows(config, base.data, first_rpn, unshared, table, store)
+            first_rpn, unshared = unshared_row(steps, base.data, table, store)
+            one_stage_rows(steps, base.data, first_rpn, unshared, table, store)
         return Ablated(base.data, table, measured, proposals)
 
     done = store.again(run)
@@ -216,8 +218,10 @@ def trained_rows(
 ) -> None:
     """Other trainings: the other way, unshared, on selective search's proposals, other anchors and lambda."""
     alternating = other_way(config, own, table, store)
-    first_rpn, unshared = unshared_rows(config, base.data, alternating, searched, table, store)
-    one_stage_rows(config, base.data, first_rpn, unshared, table, store)
+    # Of the first steps: as the four steps have them, whichever way the run itself is trained.
+    steps = dataclasses.replace(config, training="alternating")
+    first_rpn, unshared = unshared_rows(steps, base.data, alternating, searched, table, store)
+    one_stage_rows(steps, base.data, first_rpn, unshared, table, store)
     anchor_rows(config, own, table, store)
     lambda_rows(config, table, store)
 

@@ -242,6 +242,14 @@ def test_all_rows_share_every_stage_they_can(root: Path) -> None:
     assert made["train_detector"] == 2 * (1 + 6 + 3) + 3
 
 
+def test_a_joint_runs_rows_share_the_four_steps(root: Path) -> None:
+    """The two first steps are the same in the row of all four, in the unshared one and in table 10's."""
+    made = rows_of(replace(MICRO, training="joint"), root)[1].count()
+    assert made["train_jointly"] == 1 + 6 + 4
+    assert made["train_rpn"] == 2
+    assert made["train_detector"] == 2 + 3
+
+
 def test_the_unshared_row_is_steps_1_and_2(root: Path) -> None:
     for training in ("alternating", "joint"):
         config = replace(MICRO, training=training)  # type: ignore[arg-type]
