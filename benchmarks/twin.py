@@ -26,8 +26,9 @@ NEVER = 10**9
 def twin_of(ours: FasterRCNN) -> TorchvisionFasterRCNN:
     """The same network and options, all of it copied, with batch norms of their own as torchvision's.
 
-    Of images that are at the test scale already its detections are ours. Its anchors' grid begins
-    at the image's corner, so `AnchorConfig.centre` must be 0.
+    Of images that are at the test scale already its detections are ours, but where small boxes are among
+    more than `ProposalConfig.before`: torchvision drops them after it has chosen the best, and then has
+    fewer candidates. Its anchors' grid begins at the image's corner, so `AnchorConfig.centre` must be 0.
     """
     backbone = copy.deepcopy(ours.backbone)
     set_norms_down(backbone)
