@@ -44,7 +44,7 @@ class SamplingConfig:
     Attributes:
         images: N, of a step.
         rois: of an image; fewer where it has no more that qualify.
-        positive_fraction: at most this part is positive.
+        positive_fraction: at most this part is positive, to the nearest whole number.
         positive_iou: with an object, from which a RoI is positive.
         background_iou: of background, lowest (included) and highest (excluded): the lowest stands in
             for hard example mining. Objects' own boxes are RoIs too.

@@ -53,7 +53,10 @@ def sample(proposals: Tensor, target: Mapping[str, Any], config: SamplingConfig)
         raise InputError("sampling.hard: Fast R-CNN's alone; here RoIs are drawn by chance")
     every, positive, background = _label(proposals, target, config)
     generator = draws_of(target, proposals.device)
-    positives = _draw(positive, int(config.rois * config.positive_fraction), generator)
+    # Rounded, and halves to the even number, as in the released codes, which are in NumPy: of 6 RoIs 2,
+    # of 10 also 2.
+    most = round(config.rois * config.positive_fraction)
+    positives = _draw(positive, most, generator)
     backgrounds = _draw(background, config.rois - len(positives), generator)
     return _choose(every, positives, backgrounds)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fast_rcnn.train import train_detector
 from faster_rcnn.config import Config
+from faster_rcnn.loss import settle
 from faster_rcnn.propose import propose_with
 from faster_rcnn.train import train_rpn
 from stages.backbones.weights import Weights
@@ -75,7 +76,7 @@ def _train_rpn(
         config.backbone.name,
         config.scale.train,
         config.scale.longest,
-        config.rpn,
+        settle(config.rpn, "alternating"),
         config.alternating.rpn_images,
         config.alternating.rpn,
         detector,

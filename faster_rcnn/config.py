@@ -60,12 +60,13 @@ class RPNLossConfig:
     Attributes:
         scale: of the box loss. "paper": smooth L1 of the offsets, over the number of positions;
             "matlab": the same of offsets brought to mean 0 and deviation 1; "python": smooth L1 with
-            sigma 3, over the number of anchors drawn.
+            sigma 3, over the number of anchors drawn. "released": that of the code whose way of
+            training it is, "matlab" in the four steps, "python" where all is learnt at once.
         box_weight: lambda; None: the scale's own, 10, 10 and 1. 0: the boxes are not learnt.
         score_weight: of the objectness; 0: it is not learnt.
     """
 
-    scale: Literal["paper", "matlab", "python"] = "paper"
+    scale: Literal["released", "paper", "matlab", "python"] = "released"
     box_weight: float | None = None
     score_weight: float = 1.0
 
@@ -89,10 +90,12 @@ class ProposalConfig:
     """From the RPN's answers to proposals (section 3.3, "we adopt NMS").
 
     Attributes:
-        before: best-scoring anchors of an image and map that are moved and suppressed; None: all.
+        before: best-scoring boxes of an image and map that are suppressed; None: all.
         nms_iou: of two that overlap more than this, the better-scoring stays; 1: no suppression.
         after: best of those left that are proposed.
-        least_side: shorter ones, in the image's own pixels, are dropped (released codes: 16).
+        least_side: shorter ones, in the image's own pixels, are dropped, and take no place among
+            `before` (released codes: 16). 0: as in Mask R-CNN's code and torchvision, what is cut to
+            nothing at the image's edge is dropped, and has taken its place.
         scores: "none": a random order, as the ablation without the cls layer has it.
         boxes: "none": the anchors themselves, as the ablation without the reg layer.
     """

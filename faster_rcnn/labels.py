@@ -84,7 +84,9 @@ def sample_anchors(
             for generator in draws or [None] * len(labels)
         ]
     )
-    most = int(config.anchors * config.positive_fraction)
+    most = int(
+        config.anchors * config.positive_fraction
+    )  # cut, as in the Python codes: RoIs are rounded
     drawn, counts = [], labels.new_zeros(len(labels), 1, dtype=torch.int64)
     for kind, limit in ((POSITIVE, most), (NEGATIVE, config.anchors)):
         tickets = torch.where(labels == kind, chance, -1.0)

@@ -131,7 +131,12 @@ class FasterRCNN(nn.Module):
         draws = [draws_of(target, scores.device) for target in gt]
         losses = self.rpn.losses(scores, offsets, anchors, _boxes(gt), batch.sizes, draws)
         proposals = select_proposals(
-            scores, offsets, anchors, batch.sizes, batch.ratios, self.train_proposals
+            scores,
+            self.rpn.moves(offsets),
+            anchors,
+            batch.sizes,
+            batch.ratios,
+            self.train_proposals,
         )
         samples = [
             sample(boxes, target, self.sampling)

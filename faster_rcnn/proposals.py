@@ -1,5 +1,8 @@
 """From the RPN's answers to proposals (section 3.3), in numbered steps.
 
+In both released codes small boxes are dropped first, and of the others the best are chosen. Mask R-CNN's
+code and torchvision choose first; they have no least side, and drop only what is cut to nothing.
+
 N images, A anchors of an image, P proposals of an image.
 """
 
@@ -13,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from faster_rcnn.config import ProposalConfig
-from stages.boxes import clip, decode
+from stages.boxes import decode
 
 LEAST = 1e-3  # pixels of the scaled image: an anchor beyond the image is cut to nothing
 FIRST = 6  # times as many candidates as are wanted are suppressed at first
@@ -45,25 +48,26 @@ def select_proposals(
         scores = torch.rand_like(scores)
     if config.boxes == "none":
         offsets = torch.zeros_like(offsets)
-    boxes, kept_scores, maps = [], [], []
+    limits = scores.new_tensor([[w, h, w, h] for h, w in sizes]).reshape(len(scores), 1, 4)
+    least = (config.least_side * ratios[:, None, :2]).clamp(min=LEAST).to(scores)
+    parts: list[tuple[Tensor, ...]] = []
     start = 0
     for number, of_map in enumerate(anchors):
         part = slice(start, start + len(of_map))
         start += len(of_map)
-        # 1. The best-scoring anchors of each map: what is not among them need not be moved.
         count = len(of_map) if config.before is None else min(config.before, len(of_map))
-        best, rows = scores[:, part].topk(count, dim=1)
-        # 2. Moved by the offsets that the network gives each.
-        moved = decode(of_map[rows], offsets[:, part].gather(1, rows[..., None].expand(-1, -1, 4)))
-        boxes.append(moved)
-        kept_scores.append(best)
-        maps.append(torch.full_like(rows, number))
-    every, every_score = torch.cat(boxes, dim=1), torch.cat(kept_scores, dim=1)
-    of_maps = torch.cat(maps, dim=1)
+        found = _best_of_map(
+            scores[:, part], offsets[:, part], of_map, limits, least, count, config.least_side > 0
+        )
+        parts.append((*found, torch.full_like(found[1], number, dtype=torch.int64)))
+    every, every_score, large, of_maps = (
+        torch.cat(kind, dim=1) for kind in zip(*parts, strict=True)
+    )
 
     def of_image(n: int) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(torch.is_inference(every)), torch.no_grad():
-            return _select(every[n], every_score[n], of_maps[n], sizes[n], ratios[n], config)
+            rows = large[n]
+            return _select(every[n][rows], every_score[n][rows], of_maps[n][rows], config)
 
     threads = min(len(every), torch.get_num_threads()) if every.device.type == "cpu" else 1
     if threads <= 1:
@@ -73,20 +77,45 @@ def select_proposals(
         return list(pool.map(of_image, range(len(every))))
 
 
-def _select(
-    boxes: Tensor,
+def _best_of_map(
     scores: Tensor,
-    maps: Tensor,
-    size: tuple[int, int],
-    ratio: Tensor,
-    config: ProposalConfig,
+    offsets: Tensor,
+    anchors: Tensor,
+    limits: Tensor,
+    least: Tensor,
+    count: int,
+    drop_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A map's candidates, best first: boxes [N, count, 4], scores, and which are large, [N, count].
+
+    Args:
+        limits: [N, 1, 4], of each image's coordinates; least: [N, 1, 2], width and height.
+        drop_first: steps 1 to 4 come in their order: no small box takes a place among the `count` best.
+            Otherwise 4 comes first, and what is not among the best need not be moved.
+    """
+    if not drop_first:
+        scores, rows = scores.topk(count, dim=1)
+        anchors, offsets = anchors[rows], _rows(offsets, rows)
+    # 1. Moved by the offsets that the network gives each; 2. cut to the image.
+    boxes = torch.minimum(decode(anchors, offsets).clamp(min=0), limits)
+    # 3. Small ones are dropped.
+    large = ((boxes[..., 2:] - boxes[..., :2]) >= least).all(dim=-1)
+    if not drop_first:
+        return boxes, scores, large
+    # 4. The best-scoring of what is left. Where too few are, small ones fill up, and are not large.
+    best, rows = scores.masked_fill(~large, -torch.inf).topk(count, dim=1)
+    return _rows(boxes, rows), best, large.gather(1, rows)
+
+
+def _rows(values: Tensor, rows: Tensor) -> Tensor:
+    """[N, A, 4], [N, count] -> each image's rows, [N, count, 4]."""
+    return values.gather(1, rows[..., None].expand(-1, -1, 4))
+
+
+def _select(
+    boxes: Tensor, scores: Tensor, maps: Tensor, config: ProposalConfig
 ) -> tuple[Tensor, Tensor]:
-    # 3. Cut to the image.
-    boxes = clip(boxes, *size)
-    # 4. Small ones are dropped.
-    wide, high = (config.least_side * ratio[:2]).clamp(min=LEAST).tolist()
-    large = (boxes[:, 2] - boxes[:, 0] >= wide) & (boxes[:, 3] - boxes[:, 1] >= high)
-    boxes, scores, maps = boxes[large], scores[large], maps[large]
+    """Of one image's candidates those that are proposed."""
     # 5. Of those that overlap much, the best; 6. and of those the best few.
     if config.nms_iou < 1:
         keep = _suppress(boxes, scores, maps, config.nms_iou, config.after)

@@ -11,6 +11,7 @@ import torch
 from fast_rcnn.config import ScaleConfig
 from faster_rcnn.config import Config, ProposalConfig, RPNConfig
 from faster_rcnn.detector import ready
+from faster_rcnn.loss import settle
 from faster_rcnn.network import FasterRCNN, build_untrained
 from faster_rcnn.train import RPN_LAYERS, TRUNK, load_parts
 from stages.backbones.config import Name
@@ -44,14 +45,14 @@ def propose_with(
         trained,
         config.backbone.name,
         config.scale,
-        config.rpn,
+        settle(config.rpn, config.training),  # as the model has it, though here it is idle
         proposals,
         config.detection.dtype,
         split,
     )
 
 
-@stage(version=2, together=True)
+@stage(version=3, together=True)
 def propose_by_rpn(
     job: Job,
     data: Dataset,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -100,6 +101,23 @@ def test_the_numbers_are_the_configurations(rois: int) -> None:
     config = replace(PAPER, rois=rois, positive_fraction=0.5)
     found = drawn(many(200, 0.6, 0.95) + many(200, 0.15, 0.45), target_of([OBJECT], [1]), config)
     assert found.labels.tolist() == [1] * (rois // 2) + [0] * (rois // 2)
+
+
+@pytest.mark.parametrize(
+    ("rois", "fraction", "positives"),
+    [
+        *((64, 0.25, 16), (128, 0.25, 32), (512, 0.25, 128)),  # the papers'
+        *((5, 0.25, 1), (6, 0.25, 2), (7, 0.25, 2), (3, 0.25, 1), (1, 0.25, 0)),
+        # Halves to the even number, as NumPy has it: 0.5, 1.5, 2.5 and 3.5.
+        *((2, 0.25, 0), (3, 0.5, 2), (5, 0.5, 2), (10, 0.25, 2), (14, 0.25, 4)),
+        *((9, 0.0, 0), (9, 1.0, 9)),
+    ],
+)
+def test_the_number_of_positives_is_rounded(rois: int, fraction: float, positives: int) -> None:
+    assert positives == int(np.round(fraction * rois))  # py-faster-rcnn's and Detectron's words
+    config = replace(PAPER, rois=rois, positive_fraction=fraction)
+    found = drawn(many(600, 0.6, 0.95) + many(600, 0.15, 0.45), target_of([OBJECT], [1]), config)
+    assert found.labels.tolist() == [1] * positives + [0] * (rois - positives)
 
 
 # Which ---------------------------------------------------------------------------------------

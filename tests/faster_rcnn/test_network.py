@@ -490,6 +490,33 @@ def test_proposals_as_they_are_configured() -> None:
         assert least - 1e-3 <= shortest < 1.2 * least
 
 
+def test_standardised_offsets_propose_what_they_do_once_they_are_folded() -> None:
+    # Joint training on the MATLAB code's scale: the detector learns from boxes where the RPN means them.
+    model = build(train_proposals=replace(TRAIN, before=None)).train()
+    model.rpn.box_mean = torch.tensor([0.1, -0.05, 0.2, -0.1])
+    model.rpn.box_std = torch.tensor([0.3, 0.2, 0.5, 0.4])
+    seen = []
+
+    def note(*given: Any) -> list[tuple[Tensor, Tensor]]:
+        seen.append(select_proposals(*given))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(faster_rcnn.network, "select_proposals", note)
+        model.losses(IMAGES, TARGETS)
+        model.rpn.fold()
+        model.losses(IMAGES, TARGETS)
+        model.rpn.offsets.weight.div_(model.rpn.offsets.weight.std())  # another answer
+        model.losses(IMAGES, TARGETS)
+    learning, folded, otherwise = seen
+    for n in range(2):
+        torch.testing.assert_close(learning[n][0], folded[n][0], rtol=0, atol=1e-3)
+        torch.testing.assert_close(learning[n][1], folded[n][1])
+        assert learning[n][0].shape != otherwise[n][0].shape or not torch.allclose(
+            learning[n][0], otherwise[n][0], atol=1.0
+        )
+
+
 def test_training_and_test_have_proposals_of_their_own() -> None:
     # `train_proposals` none at all: only the objects themselves are RoIs; detection is as it was.
     model = build(train_proposals=replace(TRAIN, least_side=1e4)).train()

@@ -3,7 +3,8 @@
 torchvision's RPN, box coder, matcher, suppression and losses are its own code; trunk, head and the
 RoI pooling operator are one object in both. Of the stages each test gives both sides the same input,
 torchvision's, so that what fails says where; whole runs come after them. Where the two differ on
-purpose, torchvision is set to ours: anchors not rounded, smooth L1's bend.
+purpose, torchvision is set to ours: anchors not rounded, smooth L1's bend, small boxes dropped before
+the best are chosen.
 
 A anchors of an image, K classes, P boxes.
 """
@@ -164,6 +165,34 @@ class PoolOneMap(nn.Module):
         return torchvision.ops.roi_pool(maps["0"], boxes, self.side, 1 / STRIDE)
 
 
+class SmallFirst(RegionProposalNetwork):
+    """Small boxes take no place among the best, as in ours and in the papers' codes.
+
+    All else is torchvision's, which chooses the best and then drops the small ones among them.
+
+    Attributes:
+        as_ours: whether it is so; otherwise all is torchvision's.
+    """
+
+    as_ours = True
+
+    def filter_proposals(
+        self,
+        proposals: Tensor,
+        objectness: Tensor,
+        image_shapes: list[tuple[int, int]],
+        num_anchors_per_level: list[int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        if self.as_ours:
+            objectness = objectness.detach().reshape(len(proposals), -1).clone()
+            for scores, boxes, shape in zip(objectness, proposals, image_shapes, strict=True):
+                cut = torchvision.ops.clip_boxes_to_image(boxes, shape)
+                small = torch.ones(len(boxes), dtype=torch.bool)
+                small[torchvision.ops.remove_small_boxes(cut, self.min_size)] = False
+                scores[small] = -torch.inf
+        return super().filter_proposals(proposals, objectness, image_shapes, num_anchors_per_level)
+
+
 def build_ours(name: Name, images: Sequence[Tensor], dtype: torch.dtype) -> FasterRCNN:
     """With random weights, scores and offsets spread."""
     torch.manual_seed(3)
@@ -272,6 +301,7 @@ def build_theirs(ours: FasterRCNN, unit: float = 1.0) -> Any:
         box_positive_fraction=SAMPLING.positive_fraction,
         bbox_reg_weights=(unit,) * 4,
     )
+    model.rpn.__class__ = SmallFirst
     model.rpn.min_size = RATIO * PROPOSALS.least_side
     model.roi_heads.box_roi_pool = PoolOneMap(backbone.roi_size)
     return model.to(dtype).eval()
@@ -432,10 +462,11 @@ def test_rpn(pair: Pair) -> None:
 
 def test_proposals_before_suppression(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     config = dataclasses.replace(PROPOSALS, nms_iou=1.0, after=ALL)
-    large, _ = compare_proposals(pair, config, monkeypatch)
-    # Without a least side, but torchvision's own.
-    every, _ = compare_proposals(pair, dataclasses.replace(config, least_side=1e-3), monkeypatch)
-    assert all(few < many for few, many in zip(large, every, strict=True))
+    _, large = compare_proposals(pair, config, monkeypatch)
+    # Of a least side that only what is cut to nothing does not have.
+    _, every = compare_proposals(pair, dataclasses.replace(config, least_side=1e-3), monkeypatch)
+    # With one, worse-scoring ones are in the small ones' places.
+    assert all(far > near for far, near in zip(large, every, strict=True))
 
 
 @pytest.mark.parametrize(("nms_iou", "after"), [(0.7, 30), (0.3, 12), (0.5, ALL)])
@@ -449,6 +480,31 @@ def test_proposals(pair: Pair, nms_iou: float, after: int, monkeypatch: pytest.M
     assert all(0 < count < 600 if after == ALL else count == after for count in counts)
 
 
+@pytest.mark.parametrize("nms_iou", [1.0, 0.5])
+def test_proposals_without_a_least_side(
+    pair: Pair, nms_iou: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its weights are used: all is torchvision's, whose own least side is 1e-3."""
+    monkeypatch.setattr(pair.theirs.rpn, "as_ours", False)
+    config = dataclasses.replace(PROPOSALS, least_side=0.0, nms_iou=nms_iou, after=ALL)
+    counts, _ = compare_proposals(pair, config, monkeypatch)
+    assert max(counts) < 600  # something is cut to nothing, or suppressed, and has taken a place
+    if nms_iou == 1:
+        more, _ = compare_proposals(pair, dataclasses.replace(config, before=None), monkeypatch)
+        assert all(few < many for few, many in zip(counts, more, strict=True))
+
+
+def test_which_small_boxes_take_a_place_is_where_the_two_differ(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(PROPOSALS, nms_iou=1.0, after=ALL)
+    monkeypatch.setattr(pair.theirs.rpn, "as_ours", False)
+    with pytest.raises(AssertionError, match="how many"):
+        compare_proposals(pair, config, monkeypatch)
+    # Without a limit there is nothing to take a place of.
+    compare_proposals(pair, dataclasses.replace(config, before=None), monkeypatch)
+
+
 def compare_proposals(
     pair: Pair, config: ProposalConfig, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[int], list[int]]:
@@ -460,12 +516,13 @@ def compare_proposals(
     )
     rpn = pair.theirs.rpn
     monkeypatch.setattr(rpn, "nms_thresh", config.nms_iou)
-    monkeypatch.setitem(rpn._pre_nms_top_n, "testing", config.before)
+    monkeypatch.setitem(rpn._pre_nms_top_n, "testing", config.before or ALL)
     monkeypatch.setitem(rpn._post_nms_top_n, "testing", config.after)
     moved = rpn.box_coder.decode(offsets.flatten(0, 1), pair.anchors).reshape(len(scores), -1, 4)
     reached = []
     for n, (boxes, logits) in enumerate(found):
-        monkeypatch.setattr(rpn, "min_size", config.least_side * float(ratios[n, 0]))
+        least = max(config.least_side * float(ratios[n, 0]), faster_rcnn.proposals.LEAST)
+        monkeypatch.setattr(rpn, "min_size", least)
         (their_boxes,), (their_scores,) = rpn.filter_proposals(
             moved[n : n + 1],
             scores[n : n + 1],

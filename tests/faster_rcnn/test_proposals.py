@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -65,7 +66,9 @@ def slow_select(
     together: Found = []
     start = 0
     for of_map in anchors:
-        rows = sorted(range(len(of_map)), key=lambda row: -scores[start + row])[: config.before]
+        rows = sorted(range(len(of_map)), key=lambda row: -scores[start + row])
+        if config.least_side == 0:  # otherwise small ones are no candidates
+            rows = rows[: config.before]
         moved: Found = []
         for row in rows:
             x1, y1, x2, y2 = of_map[row]
@@ -80,7 +83,7 @@ def slow_select(
             if own_width >= least and own_height >= least:
                 moved.append((box, scores[start + row]))
         kept: Found = []
-        for box, score in moved:
+        for box, score in moved[: config.before]:
             if config.nms_iou >= 1 or all(slow_iou(box, b) <= config.nms_iou for b, _ in kept):
                 kept.append((box, score))
         together += kept
@@ -168,7 +171,8 @@ def test_as_the_papers_steps(
 
 def test_by_hand() -> None:
     # Two maps. The best of the first is moved; the second overlaps where it then is; the third is cut to
-    # 4 pixels at the edge. The second map's best is the same as the first's, and stays.
+    # 4 pixels at the edge, and the fourth has its place. The second map's second is where the first's
+    # best then is, and stays.
     small: Sequence[Box] = [
         [10.0, 10, 30, 30],
         [20, 10, 40, 32],
@@ -182,10 +186,11 @@ def test_by_hand() -> None:
     offsets[5, 2:] = math.log(0.5)  # half the sides, about the same centre
     config = ProposalConfig(before=3, nms_iou=0.7, after=4, least_side=5.0)
     found = selected([4.0, 3, 2, 1, 0.5, 6], [small, large], config, offsets)
-    assert [score for _, score in found] == [6, 4, 0.5]
+    assert [score for _, score in found] == [6, 4, 1, 0.5]
     assert found[0][0] == pytest.approx([70, 67.5, 90, 82.5])
     assert found[1][0] == pytest.approx([20, 10, 40, 30])
-    assert found[2][0] == pytest.approx([20, 10, 40, 30])
+    assert found[2][0] == pytest.approx([60, 60, 80, 80])
+    assert found[3][0] == pytest.approx([20, 10, 40, 30])
 
 
 # Step by step --------------------------------------------------------------------------------
@@ -219,11 +224,68 @@ def test_so_many_of_each_map_before() -> None:
         ]
 
 
-def test_before_is_before_small_ones_are_dropped_and_suppression() -> None:
-    # The two best are a small one and its like: nothing else is looked at.
+def test_before_is_after_small_ones_are_dropped_and_before_suppression() -> None:
+    # As in both released codes: the small one takes no place, and the suppressed one does.
     config = ProposalConfig(before=2, nms_iou=0.7, after=9, least_side=16)
-    assert selected([9.0, 8, 7], [[[0, 0, 10, 10], A, B]], config) == [(A, 8)]
-    assert selected([9.0, 8, 7], [[A, A, B]], config) == [(A, 9)]
+    small = [0.0, 0, 10, 10]
+    assert selected([9.0, 8, 7, 6], [[small, A, B, C]], config) == [(A, 8), (B, 7)]
+    assert selected([9.0, 8, 7, 6], [[small, A, A, B]], config) == [(A, 8)]
+    # Fewer than are asked for: the small one does not fill up.
+    assert selected([9.0, 8], [[small, A]], config) == [(A, 8)]
+    assert selected([9.0, 8], [[small, small]], config) == []
+    # Of each map and image by itself.
+    assert selected([9.0, 8, 7, 6, 5, 4], [[small, A, B], [C, small, D]], config) == [
+        (A, 8),
+        (B, 7),
+        (C, 6),
+        (D, 4),
+    ]
+
+
+def test_without_a_least_side_what_is_cut_to_nothing_has_taken_its_place() -> None:
+    # As in Mask R-CNN's code and torchvision, which have none.
+    beyond = [-30.0, 0, -10, 20]
+    config = ProposalConfig(before=2, nms_iou=0.7, after=9, least_side=0.0)
+    assert selected([9.0, 8, 7], [[beyond, A, B]], config) == [(A, 8)]
+    assert selected([9.0, 8, 7], [[beyond, A, B]], replace(config, least_side=1e-3)) == [
+        (A, 8),
+        (B, 7),
+    ]
+
+
+def test_small_boxes_among_the_best_of_648() -> None:
+    # 8 x 9 positions of nine anchors each, 64 pixels apart, in nine places of a position's own.
+    corners = [
+        (64.0 * column + 20 * x, 64.0 * row + 20 * y)
+        for row in range(8)
+        for column in range(9)
+        for y in range(3)
+        for x in range(3)
+    ]
+    assert len(corners) == 648
+    # The best 260 are of 10 pixels. Of the others, of 20 each and side by side, the best six come twice.
+    boxes = [[x, y, x + 10, y + 10] for x, y in corners[:260]]
+    large = [[x, y, x + 20, y + 20] for x, y in corners[260:]]
+    large[6:12] = large[:6]
+    anchors = torch.tensor(boxes + large)
+    scores = torch.arange(648, 0, -1).float()
+    # As they come from a network, not sorted.
+    order = torch.randperm(648, generator=torch.Generator().manual_seed(0))
+    config = ProposalConfig(before=300, nms_iou=0.7, after=50, least_side=16.0)
+    found = selected(scores[order].tolist(), [anchors[order].tolist()], config, size=(512, 576))
+    # 50 are wanted and come: choosing 300 first would leave 40 large ones, of which six are twice there.
+    expected = [260 + n for n in range(60) if not 6 <= n < 12][:50]
+    assert scores_of(found) == scores[expected].tolist()
+    assert [box for box, _ in found] == anchors[expected].tolist()
+    # 300 large ones are looked at, the six that come twice among them: 294 are left.
+    assert (
+        len(
+            selected(
+                scores.tolist(), [anchors.tolist()], replace(config, after=400), size=(512, 576)
+            )
+        )
+        == 294
+    )
 
 
 def test_so_many_of_all_maps_after() -> None:
@@ -508,9 +570,24 @@ def test_on_several_threads_each_image_gets_its_own(detecting: bool) -> None:
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_what_fails_in_a_thread_is_raised() -> None:
+def test_what_fails_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, offsets, anchors = drawn_case(4, 3, [25])
-    with pytest.raises(IndexError):  # one size for three images
+    plain, called = faster_rcnn.proposals.nms, itertools.count()
+
+    def fails(*given: Any) -> Tensor:
+        if next(called) == 1:
+            raise ZeroDivisionError
+        return plain(*given)
+
+    monkeypatch.setattr(faster_rcnn.proposals, "nms", fails)
+    config = replace(ALL, nms_iou=0.7)
+    with pytest.raises(ZeroDivisionError):
+        select_proposals(scores, offsets, anchors, [SIZE] * 3, torch.ones(3, 4), config)
+
+
+def test_one_size_for_three_images_is_refused() -> None:
+    scores, offsets, anchors = drawn_case(4, 3, [25])
+    with pytest.raises(RuntimeError, match="shape"):
         select_proposals(scores, offsets, anchors, [SIZE], torch.ones(3, 4), ALL)
 
 
