@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -21,6 +20,7 @@ from fast_rcnn.train import train_detector
 from faster_rcnn.alternating import first_steps
 from faster_rcnn.anchor_table import anchor_table, measure_anchors, write_anchor_table
 from faster_rcnn.config import PRESETS, AnchorConfig, Config, ProposalConfig
+from faster_rcnn.loss import Training
 from faster_rcnn.pipeline import Trained, train_and_test
 from faster_rcnn.propose import propose_with
 from faster_rcnn.recall_plot import draw_recalls, recalls
@@ -46,8 +46,7 @@ NOTE = (
     "(VGG16's numbers of proposals)."
 )
 BY_SEARCH = "trained on selective search, tested with "
-Way = Literal["alternating", "joint"]
-PAPERS_ROW: dict[Way, str] = {"alternating": "4-step shared", "joint": "approximate joint"}
+PAPERS_ROW: dict[Training, str] = {"alternating": "4-step shared", "joint": "approximate joint"}
 ROWS = ("all", "test", "1", "2", "8", "9", "10")
 TOP = 2000  # of selective search's proposals of an image
 
@@ -234,7 +233,7 @@ def other(label: str, changed: Config, table: Table, store: Store, paper: Figure
 
 def other_way(config: Config, own: str, table: Table, store: Store) -> str:
     """The other of the two ways of training. Returns the four steps' row."""
-    way: Way = "joint" if config.training == "alternating" else "alternating"
+    way: Training = "joint" if config.training == "alternating" else "alternating"
     changed = dataclasses.replace(config, training=way)
     added = other(f"{way} training", changed, table, store, table.paper.of(PAPERS_ROW[way]))
     joint, alternating = (own, added) if config.training == "joint" else (added, own)
@@ -412,14 +411,9 @@ def lambda_rows(config: Config, table: Table, store: Store) -> None:
     paper = table.paper
     for weight in (0.1, 1.0, 10.0, 100.0):
         loss = dataclasses.replace(config.rpn.loss, scale="matlab", box_weight=weight)
-        rpn = dataclasses.replace(config.rpn, loss=loss)
-        other(
-            f"lambda = {weight:g}, the MATLAB code's loss",
-            dataclasses.replace(config, rpn=rpn),
-            table,
-            store,
-            paper.of(f"lambda = {weight:g}"),
-        )
+        changed = dataclasses.replace(config, rpn=dataclasses.replace(config.rpn, loss=loss))
+        figure = paper.of(f"lambda = {weight:g}")
+        other(f"lambda = {weight:g}, the MATLAB code's loss", changed, table, store, figure)
     table.claim(
         "lambda = 10, the MATLAB code's loss",
         "lambda = 0.1, the MATLAB code's loss",
