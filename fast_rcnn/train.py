@@ -31,7 +31,7 @@ def losses_of(model: FastRCNN, batch: dict[str, Any]) -> dict[str, Tensor]:
     return model.losses(batch["images"], batch["targets"], batch["proposals"])
 
 
-@stage(version=5, together=True)
+@stage(version=6, together=True)
 def train_detector(
     job: Job,
     data: Dataset,

@@ -23,7 +23,11 @@ class AnchorConfig:
     Attributes:
         sizes: sides of the squares of the anchors' areas, in pixels of the scaled image.
         ratios: height over width; each with each size.
-        centre: where in its cell an anchor's centre lies, in cells (torchvision: 0).
+        centre: where in its cell an anchor's centre lies, in cells (torchvision: 0). It does not follow
+            `Backbone.shift`, as RoI pooling does: an anchor is what offsets are measured from, and a
+            constant distance to where its cell looks is learnt in their biases. With 0.5 it is 7.5
+            pixels for every network (none for VGG16), as in the released code; and objects overlap a
+            grid of anchors as well wherever it begins.
         as_torchvision: for torchvision's weights, corners are rounded to whole pixels, and the cells of
             a map that reaches beyond the image's frame are a little closer than its stride.
     """

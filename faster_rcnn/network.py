@@ -267,8 +267,9 @@ class FasterRCNN(nn.Module):
 
     def _pool_one_map(self, maps: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         (only,) = maps
-        side, scale = self.backbone.roi_size, 1 / self.backbone.stride
-        return lambda rois: roi_pool(only, rois, side, scale)
+        backbone = self.backbone
+        side, scale = backbone.roi_size, 1 / backbone.stride
+        return lambda rois: roi_pool(only, rois, side, scale, backbone.shift)
 
 
 def build_untrained(

@@ -127,7 +127,7 @@ def assemble_from(
     )
 
 
-@stage(version=1)
+@stage(version=2)
 def assemble(
     job: Job,
     classes: tuple[str, ...],
@@ -153,7 +153,7 @@ def assemble(
     save(job.folder, description, {**detecting, **own})
 
 
-@stage(version=2, together=True)
+@stage(version=3, together=True)
 def detect(job: Job, data: Dataset, model: Artifact) -> None:
     """Detect in the test split.
 

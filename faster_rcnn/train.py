@@ -81,7 +81,7 @@ def train_rpn(
         torch.save({k: v for k, v in state.items() if k.startswith((TRUNK, RPN_LAYERS))}, file)
 
 
-@stage(version=3, together=True)
+@stage(version=4, together=True)
 def train_jointly(
     job: Job,
     data: Dataset,

@@ -136,7 +136,7 @@ def propose(job: Job, data: Dataset, model: Artifact) -> None:
     propose_split(job, data, load(model.path, job.device), "test")
 
 
-@stage(version=2, together=True)
+@stage(version=3, together=True)
 def detect(job: Job, data: Dataset, model: Artifact) -> None:
     """Detect in the test split. Writes `detections.json`, each with its mask as run lengths."""
     mask_rcnn = load(model.path, job.device)

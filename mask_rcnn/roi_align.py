@@ -19,7 +19,7 @@ import torchvision.ops
 from torch import Tensor
 
 from mask_rcnn.config import PoolConfig
-from stages.roi_pool import roi_pool
+from stages.roi_pool import place, roi_pool
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,18 @@ class RoIPooling:
             RPN's own, are not looked at.
         side: S.
         canonical_side: see `PyramidConfig`.
+        shift: see `Backbone.shift`; of a single map, for no network that has one makes a pyramid. With it
+            cell i of AlexNet and SqueezeNet is treated as one that looks at pixel 16 i, which is true
+            of ResNet's. `half_pixel` is another question, and is put to all networks alike: False
+            interpolates where such cells look; True half a cell further left and up, as detectron2 does
+            with ResNet (and where VGG16's look). So it is not taken off the shift.
     """
 
     strides: tuple[int, ...]
     side: int
     config: PoolConfig
     canonical_side: float = 224.0
+    shift: float = 0.0
 
     def __call__(self, maps: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         """Of maps [N, C, H, W], the function of RoIs [R, 5] that pools them: [R, C, S, S].
@@ -91,7 +97,7 @@ class RoIPooling:
 
     def _edges(self, rois: Tensor, levels: Tensor) -> Tensor:
         """Where the RoIs are on their maps, [R, 4] in cells, a cell's value at a whole number."""
-        edges = rois[:, 1:] / rois.new_tensor(self.strides)[levels, None]
+        edges = place(rois[:, 1:], self.shift) / rois.new_tensor(self.strides)[levels, None]
         if self.config.kind == "warp":
             # Halves away from 0, as RoIPool's code.
             edges = edges.sign() * (edges.abs() + 0.5).floor()
@@ -113,7 +119,7 @@ class RoIPooling:
 
     def _from_map(self, of_map: Tensor, rois: Tensor, number: int) -> Tensor:
         if self.config.kind == "pool":
-            return roi_pool(of_map, rois, self.side, 1 / self.strides[number])
+            return roi_pool(of_map, rois, self.side, 1 / self.strides[number], self.shift)
         # The operator knows no bfloat16 on a CPU.
         wide = of_map.float() if of_map.dtype == torch.bfloat16 else of_map
         edges = self._edges(rois, torch.full_like(rois[:, 0], number, dtype=torch.int64))

@@ -27,7 +27,7 @@ from stages.training.sgd import Rates
 from stages.writing import replacing
 
 
-@stage(version=4, together=True)
+@stage(version=5, together=True)
 def train_network(
     job: Job,
     data: Dataset,

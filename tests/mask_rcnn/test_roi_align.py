@@ -342,6 +342,47 @@ def test_a_cpus_way_is_a_gpus(kind: Kind, half_pixel: bool) -> None:
         close(ours, other, 1e-4)
 
 
+# Cells that look further right and down ------------------------------------------------------
+
+
+@pytest.mark.parametrize("half_pixel", [True, False])
+@pytest.mark.parametrize("kind", ["align", "pool", "warp"])
+@pytest.mark.parametrize("by_operator", [True, False])
+def test_a_shift_is_taken_off_in_pixels(kind: Kind, half_pixel: bool, by_operator: bool) -> None:
+    maps, config = make_map(), PoolConfig(kind, 2, half_pixel)
+    shifted = RoIPooling((STRIDE,), 3, config, shift=3.0)
+    plain = RoIPooling((STRIDE,), 3, config)
+    rois = ROIS[(ROIS[:, 3:] >= 3).all(dim=1)]
+    moved = rois - torch.tensor([0.0, 3, 3, 3, 3])
+    if by_operator:
+        found, expected = shifted.by_operator([maps], rois), plain.by_operator([maps], moved)
+    else:
+        found, expected = shifted([maps])(rois), plain([maps])(moved)
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, plain([maps])(rois))
+
+
+@pytest.mark.parametrize(
+    ("kind", "half_pixel", "off"),
+    [
+        # Interpolated where the cells look, but for the half pixel of the padded network's first one.
+        ("align", False, 0.5),
+        # As far off as with ResNet, whose cells look at 16 i: to the left by half a cell.
+        ("align", True, -7.5),
+        ("warp", True, 0.5),
+    ],
+)
+def test_where_squeezenets_map_is_interpolated(kind: Kind, half_pixel: bool, off: float) -> None:
+    """Cell i looks at 16 i + 15.5, and so it says."""
+    maps = (16 * torch.arange(30) + 15.5).expand(1, 1, 30, 30)
+    pool = RoIPooling((16,), 7, PoolConfig(kind, 2, half_pixel), shift=15.0)
+    left = torch.arange(100, 260, 0.5)  # of every phase as many
+    rois = torch.stack([left * 0, left, left * 0 + 150, left + 112, left * 0 + 250], dim=1)
+    found = pool([maps])(rois)[:, 0].mean(dim=(1, 2)) - (left + 56)
+    assert float(found.mean()) == pytest.approx(off, abs=0.3)
+    assert float((found - off).abs().max()) < (8.5 if kind == "warp" else 1e-3)
+
+
 # Of other kinds ------------------------------------------------------------------------------
 
 
