@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHOWN = 4  # objects, each of another image
 
 
-@stage(version=2)
+@stage(version=3)
 def draw_pictures(
     job: Job,
     data: Dataset,

@@ -25,7 +25,7 @@ SHOWN = 4  # images
 BEST = 20  # proposals drawn
 
 
-@stage(version=2)
+@stage(version=3)
 def draw_pictures(
     job: Job, data: Dataset, proposals: Artifact, model: Artifact, detections: Artifact
 ) -> None:
