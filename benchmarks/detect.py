@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from benchmarks.coco_results import COCOResults
 from benchmarks.detectors import find_model
 from benchmarks.photographs import decoded, make_folder, photographs, pictures_of, printable
 from benchmarks.report.look import TITLES
-from benchmarks.shown import detect_in, least_scores
+from benchmarks.shown import detect_in, least_scores, said_of_hidden
 from stages.device import choose_device
 from stages.errors import expand
 from stages.memory import give_back_freed_memory
@@ -29,7 +30,8 @@ TRIMMED = 10
 def detect(arguments: Sequence[str]) -> None:
     """Detect in each photograph: a line on stdout, a picture, and `detections.json` for all.
 
-    Of a single photograph every detection is printed. They go to `--out`, or to
+    Of a single photograph every detection is printed; at the end a line on stderr says what was found
+    and not shown. They go to `--out`, or to
     `<runs>/detections/<the run's folder>/<run>/`, over what an earlier call has left there.
 
     Raises:
@@ -50,7 +52,7 @@ def detect(arguments: Sequence[str]) -> None:
         "--threshold",
         type=float,
         help="lowest score shown; without it each class's own, which leaves about as many "
-        "detections an image as there are objects in training",
+        "detections an image as there are objects in training, the best of a rare class",
     )
     options = parser.parse_args(arguments)
     paths = photographs(options.images)
@@ -63,11 +65,12 @@ def detect(arguments: Sequence[str]) -> None:
     model = run.detector(choose_device(options.device))
     title, classes = TITLES[run.metrics["paper"]], run.metrics["classes"]
     results = COCOResults(run, least)
-    due = time.monotonic() + KEPT
+    hidden, due = 0, time.monotonic() + KEPT
     try:
         for path, pixels in decoded(paths, run.name):
             shown = detect_in(pixels, model, least)
             results.add(path, pixels.shape[:2], shown)
+            hidden += shown.hidden
             picture = pictures[path]
             make_folder(picture.parent)
             drawn = shown.panel(pixels, "", classes)
@@ -88,3 +91,5 @@ def detect(arguments: Sequence[str]) -> None:
         if results.images:
             results.write(out / RESULTS)
             print(f"{printable(run.folder)}: {printable(out / RESULTS)}")
+            if said := said_of_hidden(hidden, classes, least):
+                print(f"-- {said}", file=sys.stderr)

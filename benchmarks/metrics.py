@@ -35,6 +35,7 @@ class _Accuracy:
     area_map: Percent
     coco: _COCO
     coco_interval: Interval = (None, None)
+    voc07_map_devkit: Percent = None
 
 
 _NOTHING = _Accuracy(None, (None, None), None, _COCO())

@@ -13,12 +13,15 @@ import numpy as np
 import torch
 
 from benchmarks.detectors import Run
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 from stages.pictures import draw_boxes, tint
 from stages.sheet import Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+NAMED = 5  # classes that are never shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +31,14 @@ class Shown:
     Attributes:
         boxes: float32 [n, 4] xyxy; labels: int64 [n], from 1; scores: float32 [n].
         masks: bool [n, H, W]; None: the detector gives none.
+        hidden: how many more there are, of too low a score.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
     masks: np.ndarray | None
+    hidden: int = 0
 
     @property
     def counted(self) -> str:
@@ -74,7 +79,26 @@ def detect_in(pixels: np.ndarray, model: Any, least: np.ndarray) -> Shown:
     rows = order[scores[order] >= least[labels[order] - 1]]
     # Before they are moved: a hundred masks of a photograph are a gigabyte.
     masks = found["masks"][torch.from_numpy(rows)].cpu().numpy() if "masks" in found else None
-    return Shown(boxes[rows], labels[rows], scores[rows], masks)
+    return Shown(boxes[rows], labels[rows], scores[rows], masks, len(scores) - len(rows))
+
+
+def said_of_hidden(hidden: int, classes: Sequence[str], least: np.ndarray) -> str:
+    """What is not shown, in a line; "": nothing.
+
+    Args:
+        hidden: detections below `least`, float64 [K], see `least_scores`.
+    """
+    said = []
+    if hidden:
+        said.append(f"{hidden} detection{'' if hidden == 1 else 's'} below the class's score")
+    never = [name for name, score in zip(classes, least, strict=True) if np.isinf(score)]
+    if never:
+        named = one_line(", ".join(never[:NAMED])) + (", .." if len(never) > NAMED else "")
+        said.append(
+            f"anything of {len(never)} class{'' if len(never) == 1 else 'es'} without a score (none was "
+            f"found in the test split): {named}"
+        )
+    return f"not shown: {'; '.join(said)} (ARGS='--threshold S': all from S on)" if said else ""
 
 
 def panel(

@@ -50,7 +50,7 @@ PARTS = {
 def ablate(arguments: Sequence[str]) -> None:
     """Train every variant, print the tables of masks and boxes, leave them in the runs' folder.
 
-    Where a test object has no mask there is no table of masks, which is said before anything is trained.
+    Where no test object has a mask there is no table of masks, which is said before anything is trained.
 
     Args:
         arguments: the options of `python -m mask_rcnn`; `--rows 2c`: only that table's, in a folder of

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SHOWN = 6  # images
 
 
-@stage(version=2)
+@stage(version=3)
 def draw_pictures(
     job: Job, data: Dataset, proposals: Artifact, model: Artifact, detections: Artifact
 ) -> None:

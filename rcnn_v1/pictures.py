@@ -13,7 +13,7 @@ from stages.sheet import sheet
 from stages.store import Artifact, Job, stage
 
 
-@stage(version=3)
+@stage(version=4)
 def draw_pictures(
     job: Job,
     data: Dataset,

@@ -31,7 +31,7 @@ SMALL = 1.8  # inches
 COLOUR = "#E69F00"
 
 
-@stage(version=2)
+@stage(version=3)
 def draw_pictures(
     job: Job,
     data: Dataset,

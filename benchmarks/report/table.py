@@ -21,11 +21,12 @@ def row_of(run: Run, timed: Mapping[str, Any], here: Mapping[str, Any]) -> dict[
         timed: `time_run`'s, now, on the machine that `here` is: `stages.machine.machine`'s.
 
     Returns:
-        with mAP and AP in percent (`map` is VOC07's of boxes, `coco_ap` COCO's, `mask_..` of masks,
-        nan where not measured), `.._low` and `.._high` their 95 % intervals; what `timed` has;
-        training's seconds and MiB of disk, and the device that it ran on; `search_seconds`, of
-        selective search in all images, training's and test's (0: none is needed; nan: not known,
-        the proposals were given as a file); `system`, the run's in Fast R-CNN's table 4 ("": none).
+        with mAP and AP in percent (`map` is VOC07's of boxes, `map_devkit` the same as the devkit rounds
+        it, `coco_ap` COCO's, `mask_..` of masks, nan where not measured), `.._low` and `.._high` their
+        95 % intervals; what `timed` has; training's seconds and MiB of disk, and the device that it ran
+        on; `search_seconds`, of selective search in all images, training's and test's (0: none is
+        needed; nan: not known, the proposals were given as a file); `system`, the run's in Fast R-CNN's
+        table 4 ("": none).
     """
     metrics, result = run.metrics, run.metrics["result"]
     trained_on = sorted({stage["device"] for stage in metrics.get("stages", ())})
@@ -83,6 +84,7 @@ def _accuracy(result: Mapping[str, Any], prefix: str) -> dict[str, float]:
         "map": result.get("voc07_map"),
         "map_low": low,
         "map_high": high,
+        "map_devkit": result.get("voc07_map_devkit"),
         "map_area": result.get("area_map"),
         "coco_ap": result.get("coco", {}).get("AP"),
         "coco_ap_low": coco_low,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from stages.writing import replacing
 
 ABOUT = (
     "mAP is PASCAL VOC 2007's, IoU 0.5 at 11 points, in percent, with its 95 % interval from "
-    "resampling the test images; COCO AP is the mean over IoU 0.5 to 0.95. Detectors are compared "
-    "only on the same data; a difference counts as one where the interval of the paired "
-    "difference, over the same resampled images, leaves out zero.",
+    "resampling the test images. Recalls are compared with the 11 points exactly; as VOC's devkit "
+    "rounds, 3 of 10 objects found fall short of the fourth point, 0.30000000000000004. COCO AP is "
+    "the mean over IoU 0.5 to 0.95. Detectors are compared only on the same data; a difference "
+    "counts as one where the interval of the paired difference, over the same resampled images, "
+    "leaves out zero.",
     "Seconds are from a photograph's file to boxes, one image at a time, medians on this machine. "
     "Each detector is as good as the schedule it was trained with, which is in its command.",
 )
@@ -124,6 +127,7 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
             "detector": row["label"],
             "network": row["backbone"],
             "mAP": _with_interval(row, "map"),
+            "mAP as the devkit rounds": _two_decimals(row.get("map_devkit", nan)),
             "COCO AP": _with_interval(row, "coco_ap"),
             "masks' COCO AP": _with_interval(row, "mask_coco_ap"),
             "an image": spelled(row["seconds"]),
@@ -145,6 +149,10 @@ def _with_interval(row: dict[Any, Any], name: str) -> str:
     if value != value:
         return "–"
     return f"{value:.1f}" if low != low else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _two_decimals(value: float) -> str:
+    return "–" if value != value else f"{value:.2f}"
 
 
 def _differences(advice: Advice) -> tuple[str, pd.DataFrame]:

@@ -20,23 +20,30 @@ def objects_of(records: Sequence[Record], n_classes: int) -> np.ndarray:
 
 
 def usual_scores(data: Dataset, found: Detections) -> np.ndarray:
-    """The score from which on each class has as many detections an image as objects in training.
+    """The highest score from which on each class has as many detections an image as objects in training.
 
-    That shows neither a flood nor nothing, and looks at no test label.
+    It needs no probabilities, only that surer is higher, so that SVM margins have one as softmax has;
+    and it looks at no test label. As a quantile, it is of the rate in an image, not of the number of
+    images: a split and the same twice over have the same score. Of a class that is rarer than one in
+    the split it is the score of the best detection, so that each class that is ever detected can be
+    shown. Of another photograph no more is shown than that: each such class about once in as many
+    photographs as the split has.
 
     Args:
         found: in the test split.
 
     Returns:
-        float64 [K]; infinite for a class that has no objects in training, or no detections.
+        float64 [K]; the lowest score there is, where there are fewer detections; infinite for a class
+        that has no objects in training, or no detections.
     """
     threshold = np.full(len(data.classes), np.inf)
-    per_image = objects_of(data.train, len(data.classes)) / max(len(data.train), 1)
+    objects = objects_of(data.train, len(data.classes))
     for k in range(len(threshold)):
         scores = np.sort(
             np.concatenate([d["scores"][d["labels"] == k + 1] for d in found.values()] or [[]])
         )
-        wanted = round(per_image[k] * len(data.test))
+        # Rounded up, and in integers: 3 objects in 10 images are 3 detections in 10, not 4.
+        wanted = -(-int(objects[k]) * len(data.test) // max(len(data.train), 1))
         if wanted and len(scores):
             threshold[k] = scores[-min(wanted, len(scores))]
     return threshold

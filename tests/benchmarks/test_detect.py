@@ -84,11 +84,30 @@ def test_many_in_one_call(
         f"{run}: {tmp_path / 'out' / 'detections.json'}",
     ]
     assert "faster: 100%" in said.err and "3/3" in said.err
+    # A dog of -1 in each; and no score of class "never" is known.
+    assert said.err.splitlines()[-1] == (
+        "-- not shown: 3 detections below the class's score; anything of 1 class without a score "
+        "(none was found in the test split): never (ARGS='--threshold S': all from S on)"
+    )
     assert all(picture.stat().st_size > 1000 for picture in pictures)
     assert told["faster"].sizes == [(3, 40, 60), (3, 40, 61), (3, 40, 62)]
     coco = COCO(tmp_path / "out" / "detections.json")
     assert [image["file_name"] for image in coco.dataset["images"]] == list(map(str, photos))
     assert [row["score"] for row in coco.dataset["annotations"]] == [0.75, 0.5] * 3
+
+
+def test_nothing_is_said_where_all_is_shown(
+    finish: Finish,
+    told: dict[str, Told],
+    tmp_path: Path,
+    photo: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finish("pets-small-tiny", "faster")
+    detect(tmp_path / "runs", photo, "--threshold=-1")
+    assert "not shown" not in capsys.readouterr().err
+    detect(tmp_path / "runs", photo, "--threshold=0.6")
+    assert "-- not shown: 2 detections below the class's score (ARGS=" in capsys.readouterr().err
 
 
 def test_the_newest_run_of_a_paper_or_of_any(

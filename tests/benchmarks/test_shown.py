@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import shown as module
 from benchmarks.detectors import Run
-from benchmarks.shown import Shown, detect_in, least_scores, panel
+from benchmarks.shown import Shown, detect_in, least_scores, panel, said_of_hidden
 from stages.errors import InputError
 from stages.pictures import COLOURS
 from tests.benchmarks.conftest import CLASSES, Told
@@ -39,8 +39,27 @@ def test_what_reaches_its_class_score_is_shown_best_first() -> None:
     assert found.scores.tolist() == [0.75, 0.5]
     assert np.array_equal(found.boxes, model.boxes[[1, 0]])
     assert found.masks is None
+    assert found.hidden == 1
     assert detect_in(PIXELS, model, np.array([0.8, -1.0, 0.0])).scores.tolist() == [0.5, -1]
-    assert len(detect_in(PIXELS, model, np.full(3, np.inf)).boxes) == 0
+    nothing = detect_in(PIXELS, model, np.full(3, np.inf))
+    assert (len(nothing.boxes), nothing.hidden) == (0, 3)
+
+
+def test_what_is_hidden_in_a_line() -> None:
+    names = ["ant", "bee", "cow", "dog", "emu", "fox"]
+    assert said_of_hidden(0, names, np.zeros(6)) == ""
+    mend = " (ARGS='--threshold S': all from S on)"
+    assert said_of_hidden(1, names, np.zeros(6)) == (
+        f"not shown: 1 detection below the class's score{mend}"
+    )
+    found_none = "without a score (none was found in the test split)"
+    assert said_of_hidden(0, names, np.array([0, np.inf, 0, 0, 0, 0])) == (
+        f"not shown: anything of 1 class {found_none}: bee{mend}"
+    )
+    assert said_of_hidden(20, names, np.full(6, np.inf)) == (
+        "not shown: 20 detections below the class's score; "
+        f"anything of 6 classes {found_none}: ant, bee, cow, dog, emu, ..{mend}"
+    )
 
 
 def test_masks_stay_with_their_boxes() -> None:

@@ -249,7 +249,7 @@ def test_without_a_test_objects_mask_there_are_boxes_alone(
     command(["ablations", *options(tmp_path)])
     folder = tmp_path / "shapes-micro-tiny" / "ablations-mask"
     assert {path.name for path in folder.iterdir()} == {"boxes", "config.json"}
-    assert said_before[0].count("masks are not evaluated, since images have objects without") == 1
+    assert said_before[0].count("masks are not evaluated, since objects have none") == 1
     assert "ablations, masks" not in capsys.readouterr().out
 
 

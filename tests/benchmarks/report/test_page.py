@@ -115,6 +115,15 @@ def test_the_page_helps_to_choose(report: Path) -> None:
     assert HERE["device"] in text
 
 
+def test_the_devkits_rounding_stands_beside_ours(report: Path) -> None:
+    rows = pd.read_csv(report / "benchmark.csv").set_index("folder")
+    rcnn = rows.loc["cats & dogs-micro-tiny/rcnn"]
+    assert rcnn["map_devkit"] == pytest.approx(100)
+    text = Reader((report / "index.html").read_text()).text
+    assert "mAP as the devkit rounds" in text and "100.00" in text
+    assert "0.30000000000000004" in text
+
+
 def test_each_run_has_its_command(report: Path, made: Path) -> None:
     text = Reader((report / "index.html").read_text()).text
     assert text.count(f"make bench RUNS={made} DEVICE=cpu ARGS=--rates") == 2  # of two data sets
