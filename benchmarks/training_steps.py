@@ -179,9 +179,8 @@ def _fast_rcnn(
         """Two images, and so many RoIs of each: as `FastRCNN.losses`."""
         batch = resize(pair, backbone, [shorter] * PASS, scale.longest)
         maps = backbone.trunk(batch.pixels)
-        return roi_pool(
-            maps, on_maps([boxes[:rois]] * PASS, batch), backbone.roi_size, 1 / backbone.stride
-        )
+        placed = on_maps([boxes[:rois]] * PASS, batch)
+        return roi_pool(maps, placed, backbone.roi_size, 1 / backbone.stride, backbone.shift)
 
     def loss(pooled: Tensor) -> Tensor:
         scores, offsets = model.predictor(backbone.head(pooled))

@@ -18,6 +18,7 @@ from torchvision.ops import roi_pool
 from faster_rcnn.network import FasterRCNN
 from stages.backbones.backbone import Backbone
 from stages.backbones.frozen_norm import set_norms_down
+from stages.roi_pool import place
 
 NEVER = 10**9
 
@@ -25,8 +26,9 @@ NEVER = 10**9
 def twin_of(ours: FasterRCNN) -> TorchvisionFasterRCNN:
     """The same network and options, all of it copied, with batch norms of their own as torchvision's.
 
-    Of images that are at the test scale already its detections are ours. Its anchors' grid begins
-    at the image's corner, so `AnchorConfig.centre` must be 0.
+    Of images that are at the test scale already its detections are ours, but where small boxes are among
+    more than `ProposalConfig.before`: torchvision drops them after it has chosen the best, and then has
+    fewer candidates. Its anchors' grid begins at the image's corner, so `AnchorConfig.centre` must be 0.
     """
     backbone = copy.deepcopy(ours.backbone)
     set_norms_down(backbone)
@@ -66,7 +68,7 @@ def twin_of(ours: FasterRCNN) -> TorchvisionFasterRCNN:
         bbox_reg_weights=(1.0, 1.0, 1.0, 1.0),
     )
     # Its constructor takes its own pooling only.
-    twin.roi_heads.box_roi_pool = _Pool(backbone.roi_size, backbone.stride)
+    twin.roi_heads.box_roi_pool = _Pool(backbone)
     twin.rpn.min_size = proposals.least_side
     return twin
 
@@ -91,16 +93,17 @@ class _Trunk(nn.Module):
 class _Pool(nn.Module):
     """RoI pooling from the one map; torchvision's own operator, which knows no bfloat16."""
 
-    def __init__(self, side: int, stride: int) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.side, self.stride = side, stride
+        self.side, self.stride = backbone.roi_size, backbone.stride
+        self.shift = backbone.shift
 
     def forward(
         self, maps: dict[str, Tensor], rois: list[Tensor], _: list[tuple[int, int]]
     ) -> Tensor:
         dtype = maps["0"].dtype
         wide = maps["0"].float() if dtype == torch.bfloat16 else maps["0"]
-        boxes = [of_image.to(wide.dtype) for of_image in rois]
+        boxes = [place(of_image.to(wide.dtype), self.shift) for of_image in rois]
         return roi_pool(wide, boxes, self.side, 1 / self.stride).to(dtype)
 
 

@@ -32,7 +32,12 @@ LARGEST = 2**13  # side of an image, in pixels: VGG16 needs gigabytes for it
 
 @dataclass(frozen=True)
 class Description:
-    """What `model.json` says: all that is needed to build the detector again."""
+    """What `model.json` says: all that is needed to build the detector again.
+
+    Attributes:
+        cells: how a RoI finds its own on the map: by where they look, `Backbone.shift`. A file that does
+            not say so is of a detector that was trained without, and is refused.
+    """
 
     paper: Literal["fast"]
     backbone: Name
@@ -42,6 +47,7 @@ class Description:
     scale: ScaleConfig
     detection: DetectionConfig
     svd: SVDConfig = field(default_factory=SVDConfig)
+    cells: Literal["by centres"] = "by centres"
 
 
 def save(folder: Path, description: Description, state: dict[str, Tensor]) -> None:

@@ -24,7 +24,7 @@ from stages.proposals.propose import propose
 from stages.proposals.selective_search import SelectiveSearchConfig
 from stages.resize import Batch, resize
 from stages.roi_head import roi_features
-from stages.roi_pool import roi_pool
+from stages.roi_pool import place, roi_pool
 from stages.stopwatch import OFF, Stopwatch
 from stages.suppress import suppress
 from stages.training.draws import scale_of
@@ -124,8 +124,7 @@ class FastRCNN(nn.Module):
             count = self.sampling.rois * len(images)
             rows = hardest(losses, own_rois, rois[:, 0], count)
             rois, labels, truth = rois[rows], labels[rows], truth[rows]
-        pooled = roi_pool(maps, rois, self.backbone.roi_size, 1 / self.backbone.stride)
-        scores, offsets = self.predictor(self.backbone.head(pooled))
+        scores, offsets = self.predictor(self.backbone.head(self._pool_scaled(maps, rois)))
         return multi_task_loss(scores, offsets, labels, truth, self.loss)
 
     @torch.no_grad()
@@ -137,12 +136,17 @@ class FastRCNN(nn.Module):
         """
         features = roi_features(
             rois,
-            lambda some: roi_pool(maps, some, self.backbone.roi_size, 1 / self.backbone.stride),
+            lambda some: self._pool_scaled(maps, some),
             self.backbone.head,
             maps.device,
         )
         scores, offsets = self.predictor(features)
         return losses_by_roi(scores, offsets, labels, truth, self.loss)
+
+    def _pool_scaled(self, maps: Tensor, rois: Tensor) -> Tensor:
+        """RoIs [R, 5] of `on_maps`, in pixels of the scaled images, pooled: [R, C, S, S]."""
+        backbone = self.backbone
+        return roi_pool(maps, rois, backbone.roi_size, 1 / backbone.stride, backbone.shift)
 
     def fold(self) -> None:
         """End of training: the box layer's targets need no statistics any more."""
@@ -200,9 +204,10 @@ class FastRCNN(nn.Module):
         """Where RoIs [R, 4] lie on the maps: [R, 5], the number of the scale, then xyxy in whole cells."""
         ratios = ratios.to(boxes.device)
         level = best_scale(boxes, ratios, self.scale.window_side)
-        scaled = boxes * ratios[level] / self.backbone.stride
-        # Rounded as the pooling operator does.
-        return torch.cat([level[:, None], (scaled + 0.5).floor()], dim=1)
+        scaled = place(boxes * ratios[level], self.backbone.shift) / self.backbone.stride
+        # Rounded as the pooling operator does, halves away from 0.
+        whole = scaled.sign() * (scaled.abs() + 0.5).floor()
+        return torch.cat([level[:, None], whole], dim=1)
 
     def pool(self, maps: Sequence[Tensor], cells: Tensor) -> Tensor:
         """RoIs [R, 5], see `cells`, pooled from their maps: [R, C, S, S]."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHOWN = 4  # objects, each of another image
 
 
-@stage(version=2)
+@stage(version=3)
 def draw_pictures(
     job: Job,
     data: Dataset,
@@ -56,15 +56,16 @@ def _panels(fast: FastRCNN, record: Record) -> list[Panel]:
     box = record.boxes[sides.prod(axis=1).argmax()]
     with torch.inference_mode():
         maps, ratios = fast.look(image)
-        cells = (torch.from_numpy(box) * ratios[0] / fast.backbone.stride + 0.5).floor()
-        rois = torch.cat([torch.zeros(1), cells])[None]
-        pooled = fast.pool(maps[:1], rois.to(maps[0].device))[0].float().cpu()
+        rois = fast.cells(torch.from_numpy(box)[None], ratios[:1])
+        pooled = fast.pool(maps[:1], rois)[0].float().cpu()
+        cells = rois[0, 1:]
     # The channel that is strongest inside, compared with the whole map.
     channel = int(
         (pooled.mean(dim=(1, 2)) / (maps[0][0].float().cpu().mean((1, 2)) + 1e-3)).argmax()
     )
     cell = fast.backbone.stride / ratios[0]  # in the image's pixels: width, height, and again
-    covered = torch.cat([cells[:2] * cell[:2], (cells[2:] + 1) * cell[2:]]).numpy()
+    corners = torch.cat([cells[:2], cells[2:] + 1])
+    covered = (corners * cell + fast.backbone.shift / ratios[0]).numpy()
     bins = fast.backbone.roi_size
 
     def on_image(axes: Axes) -> None:

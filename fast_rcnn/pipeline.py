@@ -113,7 +113,7 @@ def assemble_from(config: Config, data: Dataset, trained: Artifact, store: Store
     )
 
 
-@stage(version=1)
+@stage(version=2)
 def assemble(
     job: Job,
     classes: tuple[str, ...],
@@ -133,7 +133,7 @@ def assemble(
     save(job.folder, description, load_state(trained.path / "weights.pt"))
 
 
-@stage(version=1)
+@stage(version=2)
 def decompose(job: Job, model: Artifact, config: SVDConfig) -> None:
     """Truncated SVD of a finished model's fully connected layers, without training (section 3.1)."""
     description = read_description(model.path / "model.json")
@@ -145,7 +145,7 @@ def decompose(job: Job, model: Artifact, config: SVDConfig) -> None:
     save(job.folder, described, whole.state_dict())
 
 
-@stage(version=2, together=True)
+@stage(version=3, together=True)
 def detect(job: Job, data: Dataset, proposals: Artifact, model: Artifact) -> None:
     """Detect in the test split, with the proposals that are cached.
 

@@ -49,7 +49,7 @@ class FastExtractor:
         return self.backbone.until(layer, pooled)
 
 
-@stage(version=2, together=True)
+@stage(version=3, together=True)
 def cache_fast_features(
     job: Job, data: TrainingData, proposals: Artifact, model: Artifact, top: int | None, layer: str
 ) -> None:
@@ -59,7 +59,7 @@ def cache_fast_features(
     write_features(job, data.train, proposals, top, extractor, layer, image_tensor)
 
 
-@stage(version=2, together=True)
+@stage(version=3, together=True)
 def detect_by_svms(
     job: Job, data: Dataset, proposals: Artifact, model: Artifact, svms: Artifact, layer: str
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fast_rcnn.train import train_detector
 from faster_rcnn.config import Config
+from faster_rcnn.loss import settle
 from faster_rcnn.propose import propose_with
 from faster_rcnn.train import train_rpn
 from stages.backbones.weights import Weights
@@ -44,18 +45,25 @@ def alternate(config: Config, data: TrainingData, weights: Weights, store: Store
         data: what to learn from.
         weights: the backbone's, pre-trained on ImageNet.
     """
-    # 1. The RPN, from ImageNet.
-    rpn = _train_rpn(config, data, weights, store, None)
-    # 2. Fast R-CNN, from ImageNet, on step 1's proposals: nothing is shared yet.
-    limits = config.alternating.proposals
-    proposals = propose_with(config, data, rpn, limits, "train", store)
-    detector = _train_detector(config, data, weights, proposals, store, None)
+    rpn, proposals, detector = first_steps(config, data, weights, store)
     # 3. The RPN's own layers over the detector's convolutions, which stay as they are.
     shared_rpn = _train_rpn(config, data, weights, store, detector)
     # 4. The detector's own layers, over the same convolutions, on step 3's proposals.
+    limits = config.alternating.proposals
     shared_proposals = propose_with(config, data, shared_rpn, limits, "train", store)
     shared = _train_detector(config, data, weights, shared_proposals, store, detector)
     return Steps(rpn, proposals, detector, shared_rpn, shared_proposals, shared)
+
+
+def first_steps(
+    config: Config, data: TrainingData, weights: Weights, store: Store
+) -> tuple[Artifact, Artifact, Artifact]:
+    """Steps 1 and 2: two networks that share nothing yet. The RPN, its proposals, the detector."""
+    # 1. The RPN, from ImageNet.
+    rpn = _train_rpn(config, data, weights, store, None)
+    # 2. Fast R-CNN, from ImageNet, on step 1's proposals.
+    proposals = propose_with(config, data, rpn, config.alternating.proposals, "train", store)
+    return rpn, proposals, _train_detector(config, data, weights, proposals, store, None)
 
 
 def _train_rpn(
@@ -68,7 +76,7 @@ def _train_rpn(
         config.backbone.name,
         config.scale.train,
         config.scale.longest,
-        config.rpn,
+        settle(config.rpn, "alternating"),
         config.alternating.rpn_images,
         config.alternating.rpn,
         detector,

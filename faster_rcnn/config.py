@@ -23,7 +23,11 @@ class AnchorConfig:
     Attributes:
         sizes: sides of the squares of the anchors' areas, in pixels of the scaled image.
         ratios: height over width; each with each size.
-        centre: where in its cell an anchor's centre lies, in cells (torchvision: 0).
+        centre: where in its cell an anchor's centre lies, in cells (torchvision: 0). It does not follow
+            `Backbone.shift`, as RoI pooling does: an anchor is what offsets are measured from, and a
+            constant distance to where its cell looks is learnt in their biases. With 0.5 it is 7.5
+            pixels for every network (none for VGG16), as in the released code; and objects overlap a
+            grid of anchors as well wherever it begins.
         as_torchvision: for torchvision's weights, corners are rounded to whole pixels, and the cells of
             a map that reaches beyond the image's frame are a little closer than its stride.
     """
@@ -60,12 +64,13 @@ class RPNLossConfig:
     Attributes:
         scale: of the box loss. "paper": smooth L1 of the offsets, over the number of positions;
             "matlab": the same of offsets brought to mean 0 and deviation 1; "python": smooth L1 with
-            sigma 3, over the number of anchors drawn.
+            sigma 3, over the number of anchors drawn. "released": that of the code whose way of
+            training it is, "matlab" in the four steps, "python" where all is learnt at once.
         box_weight: lambda; None: the scale's own, 10, 10 and 1. 0: the boxes are not learnt.
         score_weight: of the objectness; 0: it is not learnt.
     """
 
-    scale: Literal["paper", "matlab", "python"] = "paper"
+    scale: Literal["released", "paper", "matlab", "python"] = "released"
     box_weight: float | None = None
     score_weight: float = 1.0
 

@@ -27,7 +27,11 @@ WHAT = "a finished Faster R-CNN"
 
 @dataclass(frozen=True)
 class Description:
-    """What `model.json` says: all that is needed to build the detector again."""
+    """What `model.json` says: all that is needed to build the detector again.
+
+    Attributes:
+        cells: see `fast_rcnn.detector.Description`.
+    """
 
     paper: Literal["faster"]
     backbone: Name
@@ -36,6 +40,7 @@ class Description:
     rpn: RPNConfig
     proposals: ProposalConfig
     detection: DetectionConfig
+    cells: Literal["by centres"] = "by centres"
 
 
 def save(folder: Path, description: Description, state: dict[str, Tensor]) -> None:

@@ -131,7 +131,12 @@ class FasterRCNN(nn.Module):
         draws = [draws_of(target, scores.device) for target in gt]
         losses = self.rpn.losses(scores, offsets, anchors, _boxes(gt), batch.sizes, draws)
         proposals = select_proposals(
-            scores, offsets, anchors, batch.sizes, batch.ratios, self.train_proposals
+            scores,
+            self.rpn.moves(offsets),
+            anchors,
+            batch.sizes,
+            batch.ratios,
+            self.train_proposals,
         )
         samples = [
             sample(boxes, target, self.sampling)
@@ -267,8 +272,9 @@ class FasterRCNN(nn.Module):
 
     def _pool_one_map(self, maps: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         (only,) = maps
-        side, scale = self.backbone.roi_size, 1 / self.backbone.stride
-        return lambda rois: roi_pool(only, rois, side, scale)
+        backbone = self.backbone
+        side, scale = backbone.roi_size, 1 / backbone.stride
+        return lambda rois: roi_pool(only, rois, side, scale, backbone.shift)
 
 
 def build_untrained(

@@ -25,7 +25,7 @@ SHOWN = 4  # images
 BEST = 20  # proposals drawn
 
 
-@stage(version=2)
+@stage(version=3)
 def draw_pictures(
     job: Job, data: Dataset, proposals: Artifact, model: Artifact, detections: Artifact
 ) -> None:
@@ -68,8 +68,8 @@ def _panels(faster: FasterRCNN, record: Record, reader: Proposals) -> list[Panel
             outline(axes, box, COLOURS[number // sizes % len(COLOURS)])
 
     def draw_objects(axes: Axes) -> None:
-        cell = torch.full((4,), float(stride))
-        for box in (torch.from_numpy(record.boxes) * ratio / cell).numpy():
+        scaled = torch.from_numpy(record.boxes) * ratio
+        for box in ((scaled - faster.backbone.shift) / stride).numpy():
             outline(axes, box, "#E69F00", dashed=True)
 
     def draw_best(axes: Axes) -> None:

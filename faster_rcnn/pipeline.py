@@ -10,6 +10,7 @@ from fast_rcnn.config import DetectionConfig, ScaleConfig
 from faster_rcnn.alternating import alternate
 from faster_rcnn.config import Config, ProposalConfig, RPNConfig
 from faster_rcnn.detector import Description, load, save
+from faster_rcnn.loss import settle
 from faster_rcnn.pictures import draw_pictures
 from faster_rcnn.propose import propose_with
 from faster_rcnn.train import RPN_LAYERS, TRUNK, train_jointly
@@ -103,7 +104,7 @@ def train(
         config.backbone.name,
         config.scale.train,
         config.scale.longest,
-        config.rpn,
+        settle(config.rpn, "joint"),
         config.loss,
         config.joint,
     )
@@ -121,13 +122,13 @@ def assemble_from(
         detector,
         config.backbone.name,
         config.scale,
-        config.rpn,
+        settle(config.rpn, config.training),
         config.proposals,
         config.detection,
     )
 
 
-@stage(version=1)
+@stage(version=2)
 def assemble(
     job: Job,
     classes: tuple[str, ...],

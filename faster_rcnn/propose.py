@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import Literal, cast
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from fast_rcnn.config import ScaleConfig
-from faster_rcnn.config import Config, ProposalConfig, RPNConfig
+from faster_rcnn.config import Config, ProposalConfig, RPNConfig, RPNLossConfig
 from faster_rcnn.detector import ready
 from faster_rcnn.network import FasterRCNN, build_untrained
 from faster_rcnn.train import RPN_LAYERS, TRUNK, load_parts
@@ -44,7 +45,7 @@ def propose_with(
         trained,
         config.backbone.name,
         config.scale,
-        config.rpn,
+        dataclasses.replace(config.rpn, loss=RPNLossConfig()),  # the training's, idle here
         proposals,
         config.detection.dtype,
         split,

@@ -128,6 +128,10 @@ class RPN(nn.Module):
             self.config.loss,
         )
 
+    def moves(self, offsets: Tensor) -> Tensor:
+        """While it trains: the offsets t of those that are learnt, (t - mean) / std."""
+        return offsets * self.box_std + self.box_mean
+
     @torch.no_grad()
     def fold(self) -> None:
         """End of training: offsets learnt as (t - mean) / std become offsets t, in the weights."""

@@ -12,6 +12,7 @@ from fast_rcnn.config import LossConfig, ScaleConfig, TrainConfig
 from fast_rcnn.train import choose_learners
 from faster_rcnn.config import JointConfig, RPNConfig
 from faster_rcnn.labels import POSITIVE, label_anchors
+from faster_rcnn.loss import settle
 from faster_rcnn.network import FasterRCNN, build_untrained
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
@@ -59,7 +60,10 @@ def train_rpn(
     torch.manual_seed(config.sgd.seed)
     backbone = build_backbone(name, weights)
     model = build_untrained(
-        backbone, data.classes, rpn, ScaleConfig(tuple(scales), longest=longest)
+        backbone,
+        data.classes,
+        settle(rpn, "alternating"),
+        ScaleConfig(tuple(scales), longest=longest),
     )
     if detector is not None:
         load_parts(model, detector, TRUNK)

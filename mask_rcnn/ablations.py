@@ -1,9 +1,10 @@
-"""`python -m mask_rcnn ablations`: the paper's tables 2 and 3, ours beside its own."""
+"""`python -m mask_rcnn ablations`: the paper's tables 2 and 3, ours beside its own, or one of them."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mask_rcnn.config import PRESETS, PUBLISHED, Config
@@ -33,7 +34,17 @@ NOTE = (
     "their order and their differences are to be compared, not their values."
 )
 OWN = "RoIAlign, sigmoid, a mask for each class, FCN"
+MAXIMUM = "RoIAlign, maximum"
 WITH_C5 = ("mobilenet_v2", "resnet18", "resnet50")
+# The rows of each of the paper's tables; a mask for all classes is section 4.2's, beside table 2b.
+PARTS = {
+    "2a": (OWN, "C4"),
+    "2b": (OWN, "softmax", "one mask for all classes"),
+    "2c": (OWN, "RoIPool", "RoIWarp, maximum", "RoIWarp", MAXIMUM),
+    "2d": ("C5", "C5, RoIPool"),
+    "2e": (OWN, "MLP"),
+    "3": (OWN, "no mask branch"),
+}
 
 
 def ablate(arguments: Sequence[str]) -> None:
@@ -42,35 +53,46 @@ def ablate(arguments: Sequence[str]) -> None:
     Where a test object has no mask there is no table of masks, which is said before anything is trained.
 
     Args:
-        arguments: the options of `python -m mask_rcnn`.
+        arguments: the options of `python -m mask_rcnn`; `--rows 2c`: only that table's, in a folder of
+            their own.
 
     Raises:
-        InputError: without a mask branch, or of weights that are trained already.
+        InputError: without a mask branch, or of weights that are trained already; or table 2d is asked
+            for, and the network has no C5.
     """
-    options, config = parse("mask_rcnn ablations", Config, PRESETS, arguments)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--rows", choices=("all", *PARTS), default="all")
+    chosen, rest = parser.parse_known_args(list(arguments))
+    options, config = parse("mask_rcnn ablations", Config, PRESETS, rest)
     if config.network.mask.branch == "none":
         raise InputError("--network.mask.branch none: is a row of its own in this table")
     if config.backbone.weights == PUBLISHED:
         raise InputError(f"WEIGHTS={PUBLISHED}: is trained already; ablations train every row")
+    wanted = variants(config)
+    if chosen.rows != "all":
+        wanted = {row: wanted[row] for row in PARTS[chosen.rows] if row in wanted}
+    if not wanted:
+        raise InputError(f"BACKBONE={config.backbone.name}: has no C5, which --rows 2d is of")
     store = store_of(options)
 
     def run() -> tuple[Dataset, bool, dict[str, Trained], Artifact | None]:
         masks = have_masks(load_data(config.data, store).test)
-        trained = {name: train_and_test(each, store) for name, each in variants(config).items()}
-        own, pooled = trained[OWN], trained["RoIPool"]
+        trained = {name: train_and_test(each, store) for name, each in wanted.items()}
+        data = next(iter(trained.values())).data
         pictures = None
-        if with_masks(own.data):
-            pictures = store.run(
-                draw_side_by_side, own.data, ("RoIAlign", "RoIPool"), own.model, pooled.model
-            )
-        return own.data, masks, trained, pictures
+        if {OWN, "RoIPool"} <= trained.keys() and with_masks(data):
+            models = trained[OWN].model, trained["RoIPool"].model
+            pictures = store.run(draw_side_by_side, data, ("RoIAlign", "RoIPool"), *models)
+        return data, masks, trained, pictures
 
     data, masks, trained, pictures = store.again(run)
     name = f"{data.name}-{options.preset}-{config.backbone.name}"
-    folder = options.runs / name / f"ablations-mask{f'-{options.tag}' if options.tag else ''}"
+    words = ["ablations-mask", "" if chosen.rows == "all" else chosen.rows, options.tag]
+    folder = options.runs / name / "-".join(word for word in words if word)
     found = {row: done.detections.path / "detections.json" for row, done in trained.items()}
     paper = paper_beside("Mask R-CNN", config.backbone.name)
-    tables = [("masks", of_masks, coco_masks)] if masks else []
+    several = len(found.keys() - {"no mask branch"}) > 1
+    tables = [("masks", of_masks, coco_masks)] if masks and several else []
     texts = [
         write_tables(
             folder / kind,
@@ -94,11 +116,17 @@ def variants(config: Config) -> dict[str, Config]:
         changed = dataclasses.replace(config.network, **changes)  # type: ignore[arg-type]
         return dataclasses.replace(config, network=changed)
 
+    def pool(**changes: object) -> Config:
+        changed = dataclasses.replace(config.network.pool, **changes)  # type: ignore[arg-type]
+        return network(pool=changed)
+
     own = config.network
     made = {
         OWN: config,
-        "RoIPool": network(pool=dataclasses.replace(own.pool, kind="pool")),
-        "RoIWarp": network(pool=dataclasses.replace(own.pool, kind="warp")),
+        "RoIPool": pool(kind="pool"),
+        "RoIWarp, maximum": pool(kind="warp", aggregate="max"),
+        "RoIWarp": pool(kind="warp"),
+        MAXIMUM: pool(aggregate="max"),
         "softmax": network(mask=dataclasses.replace(own.mask, loss="softmax")),
         "one mask for all classes": network(
             mask=dataclasses.replace(own.mask, class_specific=False)
@@ -109,8 +137,8 @@ def variants(config: Config) -> dict[str, Config]:
     }
     if config.backbone.name in WITH_C5:
         made["C5"] = network(features="c5")
-        pool = dataclasses.replace(own.pool, kind="pool")
-        made["C5, RoIPool"] = network(features="c5", pool=pool)
+        rounded = dataclasses.replace(own.pool, kind="pool")
+        made["C5, RoIPool"] = network(features="c5", pool=rounded)
     return made
 
 
@@ -135,7 +163,9 @@ def of_masks(found: dict[str, Path], paper: Paper) -> tuple[list[Variant], list[
 
     claims = [
         Claim(OWN, "RoIPool", of_c4("RoIAlign", "RoIPool")),
-        Claim(OWN, "RoIWarp", of_c4("RoIAlign", "RoIWarp")),
+        Claim(OWN, "RoIWarp", of_c4("RoIAlign", "RoIWarp, average")),
+        Claim(OWN, MAXIMUM, of_c4("RoIAlign", "RoIAlign, maximum")),
+        Claim("RoIWarp, maximum", "RoIWarp", of_c4("RoIWarp", "RoIWarp, average")),
         Claim(OWN, "softmax", of_c4("sigmoid masks", "softmax masks")),
         Claim(
             OWN,
@@ -144,10 +174,9 @@ def of_masks(found: dict[str, Path], paper: Paper) -> tuple[list[Variant], list[
         ),
         Claim(OWN, "MLP"),
         Claim(OWN, "C4", full.less(c4) if full and c4 else None),
+        Claim("C5", "C5, RoIPool"),
     ]
-    if "C5" in found:
-        claims.append(Claim("C5", "C5, RoIPool"))
-    return rows, claims
+    return rows, of_rows(claims, found)
 
 
 def of_boxes(found: dict[str, Path], paper: Paper) -> tuple[list[Variant], list[Claim]]:
@@ -163,7 +192,15 @@ def of_boxes(found: dict[str, Path], paper: Paper) -> tuple[list[Variant], list[
         "C5, RoIPool": of("RoIPool", "ResNet-50-C5"),
     }
     rows = [Variant(name, path, theirs.get(name)) for name, path in found.items()]
-    claims = [Claim(OWN, "no mask branch"), Claim(OWN, "RoIPool"), Claim(OWN, "C4")]
-    if "C5" in found:
-        claims.append(Claim("C5", "C5, RoIPool"))
-    return rows, claims
+    claims = [
+        Claim(OWN, "no mask branch"),
+        Claim(OWN, "RoIPool"),
+        Claim(OWN, "C4"),
+        Claim("C5", "C5, RoIPool"),
+    ]
+    return rows, of_rows(claims, found)
+
+
+def of_rows(claims: Sequence[Claim], found: Collection[str]) -> list[Claim]:
+    """The claims whose rows are both there."""
+    return [claim for claim in claims if {claim.better, claim.worse} <= {*found}]

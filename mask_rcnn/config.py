@@ -2,8 +2,8 @@
 
 Where the paper is silent they are the released code's: the longest side of 1333, a warm-up of 500 steps,
 biases at twice the rate and without decay, proposals before NMS and of any size, background RoIs from IoU
-0, scores from 0.05. NMS at test is the later code's, at 0.5. There is no ResNet-101. C4's values differ in
-places: the README has the options.
+0, scores from 0.05. NMS at test is the later code's, at 0.5. There is no ResNet-101. C4's candidates before
+NMS are its own, see `OneMapConfig`; where else its values differ, the README has the options.
 
 The paper: He, Gkioxari, Dollár, Girshick, "Mask R-CNN", ICCV 2017 (arXiv 1703.06870). Its pyramid:
 Lin, Dollár, Girshick, He, Hariharan, Belongie, "Feature Pyramid Networks for Object Detection", CVPR
@@ -53,11 +53,13 @@ class PoolConfig:
     Attributes:
         kind: "align"; "pool": RoIPool, which rounds the RoI and its bins and takes maxima; "warp":
             RoIWarp, which rounds the RoI as RoIPool does and then interpolates.
-        points: along each side of a bin where the map is interpolated, then averaged; 0: as many as the
-            bin has cells (released code: 2 with FPN, 0 with C4).
+        points: along each side of a bin where the map is interpolated; 0: as many as the bin has cells
+            (released code: 2 with FPN, 0 with C4).
         half_pixel: whether a cell's value is that of its middle; else of its corner, as in the paper's
             own code and torchvision's detectors.
         box_side, mask_side: of the pooled maps. C4's boxes have the backbone's own instead.
+        aggregate: what a bin is of its points' values (table 2c): their mean, or of each channel the
+            largest. "pool" has no points: its maximum is of cells, whatever is said here.
     """
 
     kind: Literal["align", "pool", "warp"] = "align"
@@ -65,6 +67,7 @@ class PoolConfig:
     half_pixel: bool = True
     box_side: int = 7
     mask_side: int = 14
+    aggregate: Literal["average", "max"] = "average"
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,21 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class OneMapConfig:
+    """Candidates before NMS where there is one map, C4's or C5's.
+
+    The proposals' `before` is of each of the pyramid's maps. One map with as few would have a fifth of
+    the candidates: what a pyramid is worth beside it would be mixed with that.
+
+    Attributes:
+        train, test: best-scoring boxes of an image, as on Faster R-CNN's one map; None: all.
+    """
+
+    train: int | None = 12_000
+    test: int | None = 6_000
+
+
+@dataclass(frozen=True)
 class MaskDetectionConfig(DetectionConfig):
     """From scores to detections and masks (section 3.1, "Inference").
 
@@ -138,6 +156,7 @@ class Config:
         train: images and RoIs a step, schedule, proposals: RPN, boxes and masks are learnt together.
         loss: of the boxes.
         proposals: at test.
+        one_map: with C4 and C5, in the place of both proposals' `before`.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -175,6 +194,7 @@ class Config:
     proposals: ProposalConfig = field(
         default_factory=lambda: ProposalConfig(before=1000, after=1000, least_side=0.0)
     )
+    one_map: OneMapConfig = field(default_factory=OneMapConfig)
     detection: MaskDetectionConfig = field(default_factory=MaskDetectionConfig)
 
 
@@ -210,6 +230,7 @@ PRESETS = {
             sampling=SamplingConfig(images=2, rois=64, background_iou=(0.0, 0.5)),
         ),
         proposals=ProposalConfig(before=1000, after=300, least_side=8.0),
+        one_map=OneMapConfig(train=3000, test=3000),  # as many as the pyramid's three together
     ),
     # Seconds: every stage runs, nothing is learnt. For tests.
     "micro": Config(
@@ -235,5 +256,6 @@ PRESETS = {
             sampling=SamplingConfig(images=2, rois=32, background_iou=(0.0, 0.5)),
         ),
         proposals=ProposalConfig(200, after=40, least_side=4.0),
+        one_map=OneMapConfig(train=600, test=600),
     ),
 }

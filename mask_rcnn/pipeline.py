@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fast_rcnn.config import ScaleConfig
 from faster_rcnn.config import ProposalConfig, RPNConfig
+from faster_rcnn.loss import settle
 from faster_rcnn.propose import propose_split
 from mask_rcnn.config import Config, MaskDetectionConfig, NetworkConfig
 from mask_rcnn.detector import Description, load, save
@@ -78,6 +80,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     if config.train.train.learn == "boxes":
         raise InputError("learn boxes: is Fast R-CNN's stage-wise training, not Mask R-CNN's")
     layout_of(config.backbone.name, config.network, config.rpn)  # before anything is made for it
+    training, _ = proposals_of(config)
     check_step(config.train.sampling.images, store.ranks)
     data = load_data(config.data, store)
     trained = store.run(
@@ -88,9 +91,9 @@ def train_and_test(config: Config, store: Store) -> Trained:
         config.scale.train,
         config.scale.longest,
         config.network,
-        config.rpn,
+        settle(config.rpn, "joint"),
         config.loss,
-        config.train,
+        dataclasses.replace(config.train, proposals=training),
     )
     model = assemble_from(config, data, trained, store)
     detections = store.run(detect, data, model)
@@ -107,9 +110,20 @@ def assemble_from(config: Config, data: Dataset, trained: Artifact, store: Store
         config.backbone.name,
         config.scale,
         config.network,
-        config.rpn,
-        config.proposals,
+        settle(config.rpn, "joint"),
+        proposals_of(config)[1],
         config.detection,
+    )
+
+
+def proposals_of(config: Config) -> tuple[ProposalConfig, ProposalConfig]:
+    """In training and at test, with as many candidates before NMS as the maps call for."""
+    training, test = config.train.proposals, config.proposals
+    if config.network.features == "fpn":
+        return training, test
+    return (
+        dataclasses.replace(training, before=config.one_map.train),
+        dataclasses.replace(test, before=config.one_map.test),
     )
 
 

@@ -6,12 +6,15 @@ a bin's side.
 torchvision's operator does this on a GPU. On a CPU it works on one core and through memory channel by
 channel; there a RoI's bin is the weighted sum of 4 p p cells, all channels of a cell lie side by side,
 and `embedding_bag`, made for sums of rows of a table, does it on all cores, ten times as fast and more.
+
+Either gives a bin's mean over its points. The mean of a single point is the point's value: where maxima are
+asked for, a bin is cut into one for each point, and the maxima are taken of those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +22,7 @@ import torchvision.ops
 from torch import Tensor
 
 from mask_rcnn.config import PoolConfig
-from stages.roi_pool import roi_pool
+from stages.roi_pool import place, roi_pool
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,18 @@ class RoIPooling:
             RPN's own, are not looked at.
         side: S.
         canonical_side: see `PyramidConfig`.
+        shift: see `Backbone.shift`; of a single map, for no network that has one makes a pyramid. With it
+            cell i of AlexNet and SqueezeNet is treated as one that looks at pixel 16 i, which is true
+            of ResNet's. `half_pixel` is another question, and is put to all networks alike: False
+            interpolates where such cells look; True half a cell further left and up, as detectron2 does
+            with ResNet (and where VGG16's look). So it is not taken off the shift.
     """
 
     strides: tuple[int, ...]
     side: int
     config: PoolConfig
     canonical_side: float = 224.0
+    shift: float = 0.0
 
     def __call__(self, maps: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         """Of maps [N, C, H, W], the function of RoIs [R, 5] that pools them: [R, C, S, S].
@@ -46,6 +55,10 @@ class RoIPooling:
         maps = list(maps[: len(self.strides)])
         kind, points = self.config.kind, self.config.points
         if kind != "pool" and points and maps[0].device.type == "cpu":
+            if self._maxima:
+                one = replace(self.config, points=1, aggregate="average")
+                each = replace(self, side=self.side * points, config=one)(maps)
+                return lambda rois: F.max_pool2d(each(rois), points)
             table = as_table(maps)
             sizes = [(of_map.shape[2], of_map.shape[3]) for of_map in maps]
             return lambda rois: self._from_table(table, sizes, len(maps[0]), rois)
@@ -91,7 +104,7 @@ class RoIPooling:
 
     def _edges(self, rois: Tensor, levels: Tensor) -> Tensor:
         """Where the RoIs are on their maps, [R, 4] in cells, a cell's value at a whole number."""
-        edges = rois[:, 1:] / rois.new_tensor(self.strides)[levels, None]
+        edges = place(rois[:, 1:], self.shift) / rois.new_tensor(self.strides)[levels, None]
         if self.config.kind == "warp":
             # Halves away from 0, as RoIPool's code.
             edges = edges.sign() * (edges.abs() + 0.5).floor()
@@ -113,18 +126,50 @@ class RoIPooling:
 
     def _from_map(self, of_map: Tensor, rois: Tensor, number: int) -> Tensor:
         if self.config.kind == "pool":
-            return roi_pool(of_map, rois, self.side, 1 / self.strides[number])
-        # The operator knows no bfloat16 on a CPU.
-        wide = of_map.float() if of_map.dtype == torch.bfloat16 else of_map
+            return roi_pool(of_map, rois, self.side, 1 / self.strides[number], self.shift)
         edges = self._edges(rois, torch.full_like(rois[:, 0], number, dtype=torch.int64))
-        points, middles = self.config.points or -1, self._at_middles
-        if (
-            middles
-        ):  # the operator takes the half cell off itself; without, it widens what is under a cell
-            edges = edges + 0.5
-        placed = torch.cat([rois[:, :1], edges], dim=1).to(wide.dtype)
-        pooled = torchvision.ops.roi_align(wide, placed, self.side, 1.0, points, middles)
+        placed = torch.cat([rois[:, :1], edges], dim=1)
+        if self._maxima:
+            return self._largest(of_map, placed)
+        return self._operator(of_map, placed, (self.side, self.side), self.config.points)
+
+    def _largest(self, of_map: Tensor, placed: Tensor) -> Tensor:
+        """Maxima over the points of each bin; RoIs with as many points go through the operator together.
+
+        Args:
+            placed: RoIs [R, 5], an image's number and where they are on the map, see `_edges`.
+        """
+        # As many as the bin has cells, which may be none for the operator's mean; here one at least.
+        counts = ((placed[:, 3:] - placed[:, 1:3]) / self.side).ceil().clamp(min=1).long()
+        if self.config.points:
+            counts = torch.full_like(counts, self.config.points)
+        none = counts[:0, 0]
+        order, parts = [none], [self._operator(of_map, placed[none], (self.side, self.side), 1)]
+        for across, down in counts.unique(dim=0).tolist():
+            rows = ((counts[:, 0] == across) & (counts[:, 1] == down)).nonzero()[:, 0]
+            square = (self.side * down, self.side * across)
+            each = self._operator(of_map, placed[rows], square, 1)
+            order.append(rows)
+            parts.append(F.max_pool2d(each, (down, across)))
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+    def _operator(
+        self, of_map: Tensor, placed: Tensor, square: tuple[int, int], points: int
+    ) -> Tensor:
+        """torchvision's, of bins `square`, down and across; `placed`: see `_largest`."""
+        # It knows no bfloat16 on a CPU.
+        wide = of_map.float() if of_map.dtype == torch.bfloat16 else of_map
+        middles = self._at_middles
+        if middles:  # it takes the half cell off itself; without, it widens what is under a cell
+            placed = torch.cat([placed[:, :1], placed[:, 1:] + 0.5], dim=1)
+        placed = placed.to(wide.dtype)
+        pooled = torchvision.ops.roi_align(wide, placed, square, 1.0, points or -1, middles)
         return pooled.to(of_map.dtype)
+
+    @property
+    def _maxima(self) -> bool:
+        """Whether a bin is the largest of its points."""
+        return self.config.aggregate == "max" and self.config.kind != "pool"
 
     @property
     def _at_middles(self) -> bool:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from spp_net.config import FineTuneConfig
 from spp_net.maps import MapCache
 from spp_net.network import build
-from spp_net.projection import first_centre, project
+from spp_net.projection import project
 from spp_net.pyramid import pool_crops
 from stages.backbones.backbone import Backbone
+from stages.backbones.centres import first_centre
 from stages.backbones.config import Name
 from stages.data.records import Record, TrainingData
 from stages.errors import InputError

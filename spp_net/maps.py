@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spp_net.projection import first_centre
 from stages.backbones.backbone import Backbone
+from stages.backbones.centres import first_centre
 from stages.backbones.config import Name
 from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.weights import Weights, build_backbone

@@ -6,26 +6,7 @@ R windows.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
-
-def first_centre(trunk: nn.Module) -> float:
-    """Where the centre of the map's first cell lies, in continuous pixels from the image's edge.
-
-    The paper pads every layer by half its filter, so that cell i looks at pixel 16 i, and adds
-    "a proper offset" otherwise: torchvision's networks pad less, and AlexNet's cell i looks at
-    pixel 16 i + 15. Pixel i's own centre is at i + 0.5.
-    """
-    centre, stride = 0.5, 1
-    for module in trunk.modules():
-        if isinstance(module, (nn.Conv2d, nn.MaxPool2d)):
-            size, step, padding = (
-                value if isinstance(value, int) else int(value[0])
-                for value in (module.kernel_size, module.stride, module.padding)
-            )
-            centre += ((size - 1) / 2 - padding) * stride
-            stride *= step
-    return centre
+from torch import Tensor
 
 
 def project(boxes: Tensor, sizes: Tensor, first: float, stride: int) -> Tensor:
@@ -37,7 +18,8 @@ def project(boxes: Tensor, sizes: Tensor, first: float, stride: int) -> Tensor:
     Args:
         boxes: float [R, 4] xyxy in pixels of the image at the map's scale.
         sizes: int64 [R, 2] or [2], height and width in cells of the map that the window is on.
-        first: see `first_centre`.
+        first: where the first cell looks, `stages.backbones.centres.first_centre`: the paper's "proper
+            offset" where layers are not padded by half their filter.
     """
     at = (boxes - first) / stride
     near, far = torch.floor(at[:, :2]) + 1, torch.ceil(at[:, 2:]) - 1

@@ -14,7 +14,22 @@ from torch import Tensor
 CHUNK = 128  # RoIs: what is pooled of them stays in the cache until it is used
 
 
-def roi_pool(maps: Tensor, rois: Tensor, side: int, scale: float) -> Tensor:
+def place(boxes: Tensor, shift: float) -> Tensor:
+    """Boxes [..., 4] xyxy where a map has them whose cells look `shift` pixels further right and down.
+
+    A box that ends before the first cell's centre keeps that cell: the map has none nearer. What else
+    lies outside it is left to the pooling operator, which cuts bins to the map.
+
+    Args:
+        shift: see `Backbone.shift`; 0: the boxes as they are.
+    """
+    if shift == 0:
+        return boxes
+    near, far = (boxes - shift).split(2, dim=-1)
+    return torch.cat([near, far.clamp(min=0)], dim=-1)
+
+
+def roi_pool(maps: Tensor, rois: Tensor, side: int, scale: float, shift: float = 0.0) -> Tensor:
     """Each RoI's max-pooled map, [R, C, S, S] (Fast R-CNN, section 2.1), in the maps' type.
 
     torchvision's operator rounds coordinates, counts width as end - start + 1, has floor and ceil
@@ -25,10 +40,11 @@ def roi_pool(maps: Tensor, rois: Tensor, side: int, scale: float) -> Tensor:
         maps: [N, C, H, W].
         rois: [R, 5], the map's index and xyxy.
         scale: from the RoIs' coordinates to the map's cells.
+        shift: see `place`.
     """
     # Maxima of bfloat16 values are bfloat16 values: nothing is lost on the way there and back.
     wide = maps.float() if maps.dtype == torch.bfloat16 else maps
-    rois = rois.to(wide.dtype)
+    rois = torch.cat([rois[:, :1], place(rois[:, 1:], shift)], dim=1).to(wide.dtype)
     threads = torch.get_num_threads()
     if wide.device.type != "cpu" or threads == 1 or len(rois) <= CHUNK or _learning(wide):
         return torchvision.ops.roi_pool(wide, rois, side, scale).to(maps.dtype)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.backbones.centres import first_centre
 from stages.backbones.config import Name
 
 # What torchvision's weights expect: RGB in [0, 1], less this mean, over this deviation.
@@ -30,6 +31,12 @@ class Backbone(nn.Module):
         crop_size: the side in pixels of the image that the whole network was trained on.
         new: prefixes of the parameters that no pre-training fills; they learn faster.
         mean, std: of the weights' training, per RGB channel in [0, 1].
+        released_centre: where the first cell of the papers' released network looks, if this one stands in
+            for it with other padding; None: this network is the released one, or there is none.
+
+    Attributes:
+        shift: how much further right and down its cells look than the released network's, in pixels of
+            the image that it sees: what pooling at 1 / `stride` takes off a box. See `centres`.
     """
 
     stride = 16
@@ -48,6 +55,7 @@ class Backbone(nn.Module):
         new: tuple[str, ...] = (),
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
+        released_centre: float | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -58,6 +66,7 @@ class Backbone(nn.Module):
         self.features = features
         self.crop_size = crop_size
         self.new = new
+        self.shift = 0.0 if released_centre is None else first_centre(trunk) - released_centre
         # Not saved: normalisation is bound to the kind of weights, and is set with them. Numbers
         # also where a network is only planned, on the meta device: what is built on this one asks.
         for key, value in (("mean", mean), ("std", std)):

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import Name
 
+CAFFENETS_CENTRE = 0.5  # of its first cell, as Fast R-CNN's released code pads it; see `centres`
+
 
 def classifier(name: Name) -> nn.Module:
     """torchvision's whole classification network, with random weights."""
@@ -25,7 +27,10 @@ def cut(name: Name, network: nn.Module) -> Backbone:
         assert isinstance(network, zoo.AlexNet)
         fc6, fc7 = _linear(network.classifier)[:2]
         # 13x13 at 227 as at 224: 224 is what torchvision's weights were trained on.
-        return Backbone(name, network.features[:-1], _fc_head(fc6, fc7), 256, 6, 4096)
+        head = _fc_head(fc6, fc7)
+        return Backbone(
+            name, network.features[:-1], head, 256, 6, 4096, released_centre=CAFFENETS_CENTRE
+        )
     if name == "vgg16":
         assert isinstance(network, zoo.VGG)
         fc6, fc7 = _linear(network.classifier)[:2]
@@ -40,7 +45,9 @@ def cut(name: Name, network: nn.Module) -> Backbone:
         # 4,000). New layers that learn from that as it is kill it: after 500 iterations 99 % of
         # pool5 was 0 for any window. A thirty-second of it gives fc6 outputs of about 1.
         trunk = nn.Sequential(*network.features, Scale(1 / 32))
-        return Backbone(name, trunk, head, 512, 6, 1024, new=("head.",))
+        return Backbone(
+            name, trunk, head, 512, 6, 1024, new=("head.",), released_centre=CAFFENETS_CENTRE
+        )
     if name in ("resnet18", "resnet50"):
         assert isinstance(network, zoo.ResNet)
         trunk = nn.Sequential(

@@ -7,6 +7,7 @@ LabelMe was pointed at, and `images/` with `annotations/`.
 from __future__ import annotations
 
 import hashlib
+import sys
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -88,6 +89,14 @@ class Beside(ByName):
         self._pairs = find_pairs(root, self.suffix, self._names)
         if not self._pairs:
             raise InputError(f"{root}: holds no image with a {self.suffix} of its name")
+        for folder in folders_in(root):
+            if usual_kind(folder.name) and folder.name not in self._pairs:
+                images = len(self._names.images_in(folder))
+                if images:
+                    print(
+                        f"{folder}: {images} images without any {self.suffix}, so no split",
+                        file=sys.stderr,
+                    )
         usual = {split: kind for split in self._pairs if (kind := usual_kind(split))}
         asked = (spelt(train_split, self._pairs), spelt(test_split, self._pairs))
         self._train_split, self._test_split = choose_splits(root, self._pairs, usual, *asked)
@@ -149,7 +158,7 @@ class Beside(ByName):
                         marked.append(Marked.bare(image_id, image))
         unannotated.report(faults)
         copies.report(f"{pair.images}: left out images that share their name with another")
-        unused.report(f"{pair.annotations}: annotations whose image is not in {pair.images}")
+        unused.report(f"{pair.annotations}: warning: annotations without an image in {pair.images}")
         return marked
 
     def _annotations(self, pair: Pair) -> tuple[dict[Path, Path], Named]:
@@ -160,26 +169,25 @@ class Beside(ByName):
         for stem, file in files.items():
             if stem in images:
                 several = images[stem]
-                named = self._image_of(file, several) if len(several) > 1 else None
-                annotation_of[named or several[0]] = file
+                named = self._name_in(file) if len(several) > 1 else ""
+                annotation_of[next((i for i in several if i.name == named), several[0])] = file
         unused, elsewhere = Named(), self._stems_elsewhere(pair)
-        all_images = [image for several in images.values() for image in several]
+        by_name = {image.name: image for several in images.values() for image in several}
         for stem, file in files.items():
             if stem not in images and stem not in elsewhere:
-                image = self._image_of(file, all_images)
+                image = by_name.get(self._name_in(file))
                 if image is None or image in annotation_of:
                     unused.add(file.name)
                 else:
                     annotation_of[image] = file
         return annotation_of, unused
 
-    def _image_of(self, annotation: Path, images: Iterable[Path]) -> Path | None:
-        """That of the images which the annotation names."""
+    def _name_in(self, annotation: Path) -> str:
+        """The file name of the image that it names; empty where it is unreadable."""
         try:
-            name = self._named_by(annotation)
+            return self._named_by(annotation)
         except InputError:  # said when it is read for its objects, if it is
-            return None
-        return next((image for image in images if image.name == name), None)
+            return ""
 
     def _stems_elsewhere(self, pair: Pair) -> set[str]:
         """Names of the images of other splits whose annotations are in the same folder."""

@@ -16,9 +16,9 @@ from stages.data.xml_beside import XMLFolder
 from stages.data.yolo import YOLOFolder
 from stages.errors import InputError
 
-# Whether images without objects teach what is background. "auto": they do, and an image without any
-# annotation is refused, as one that may have been forgotten; "use": it is one without objects; "skip":
-# both are left out of training.
+# Whether images without objects teach what is background. "auto": they are left out, and an image without
+# any annotation is refused, as one that may have been forgotten; "use": both teach; "skip": both are left
+# out of training.
 Negatives = Literal["auto", "use", "skip"]
 
 

@@ -36,9 +36,10 @@ class DataConfig:
             without looking at the test split, train on `train` and test on `val`.
         holdout: where there is one split only, this part of it is held out to test on;
         holdout_seed: another, other images.
-        negatives: whether images without objects teach what is background. "auto": they do, and an
-            image without any annotation is refused, as one that may have been forgotten; "use": such a
-            one is an image without objects; "skip": both are left out of training.
+        negatives: whether images without objects teach what is background. "auto": they are left out of
+            training, as detectron2 leaves them out, and an image without any annotation is refused, as
+            one that may have been forgotten; "use": both teach; "skip": both are left out. What was
+            measured is in the README.
         unreadable: an image file that cannot be read is left out of training and refused in the test split;
             "leave-out": it is left out there too, and what is measured is of fewer images.
         most_megapixels: that an image may have; None: 89, Pillow's limit. A larger one is taken for a

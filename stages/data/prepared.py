@@ -46,7 +46,7 @@ class Prepared:
     - An image file that is unreadable is left out of training, and refused in the test split.
     - An annotation's size must be the image's; whether objects were marked on the images as they are
       stored or as they are shown (EXIF) is decided once for all, by the sizes.
-    - Images without objects teach what is background, or are left out (`negatives`).
+    - Images without objects are left out of training, or teach what is background (`negatives`).
     - Of the only split a part is held out.
     - What was read is said on stderr, with what it has that nobody expects.
 
@@ -105,7 +105,7 @@ class Prepared:
         empty = [record for record in train if len(record.boxes) == 0]
         if empty:
             said.append(_said_of_negatives(len(empty), len(train), options.negatives))
-        if options.negatives == "skip":
+        if options.negatives != "use":
             train = [record for record in train if len(record.boxes)]
         for split, records in (("training", train), ("test", test)):
             print(_counts(self.name, split, records, self._data.classes), file=sys.stderr)
@@ -234,19 +234,18 @@ def _twins_apart(
 
 def _said_of_negatives(empty: int, images: int, negatives: Negatives) -> str:
     much = "warning: " if empty > MANY * images else ""
-    what = "are left out" if negatives == "skip" else "teach what is background"
-    other = "use" if negatives == "skip" else "skip"
-    return (
-        f"{much}{empty} of {images} training images have no object and {what} "
-        f"(--data.negatives {other} changes that)"
-    )
+    if negatives == "use":
+        what = "teach what is background (--data.negatives skip leaves them out)"
+    else:
+        what = "are left out (--data.negatives use has them teach what is background)"
+    return f"{much}{empty} of {images} training images have no object and {what}"
 
 
 def _counts(name: str, split: str, records: Sequence[Record], classes: Sequence[str]) -> str:
     """One line: images and objects, and how many of each class."""
     counts = Counter(label for record in records for label in record.labels.tolist())
     each = [f"{classes[label - 1]} {count}" for label, count in counts.most_common()]
-    listed = ", ".join(each[:20]) + (
-        f" and {len(each) - 20} more classes" if len(each) > 20 else ""
+    listed = ", ".join(each[:10]) + (
+        f" and {len(each) - 10} more classes" if len(each) > 10 else ""
     )
     return f"{name}: {split}: {len(records)} images, {sum(counts.values())} objects: {listed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from functools import cached_property
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from stages.data.by_name import ByName, Marked, Unannotated
 from stages.data.faults import Faults
 from stages.data.files import Names, folders_below, stamps
+from stages.data.reader import Content
 from stages.data.splits import choose_splits, spelt, usual_kind
 from stages.data.voc_lists import find_lists, is_of_a_class, lists_nothing, read_split
 from stages.data.voc_xml import read_marked
@@ -102,6 +104,18 @@ class VOCFolder(ByName):
                 for line in stamps(folder, f"{folder.relative_to(self.root).as_posix()}/"):
                     print_of.update(line)
         return print_of.hexdigest()[:16]
+
+    def _parse(self, faults: Faults) -> Content:
+        content = super()._parse(faults)
+        given = self._given_fingerprint
+        if given is None:
+            return content
+        # Nobody looks at images that the store made: it knows what they are of.
+        train, test = (
+            [dataclasses.replace(record, content=given) for record in records]
+            for records in (content.train, content.test)
+        )
+        return dataclasses.replace(content, train=train, test=test)
 
     def _where(self, split: str) -> Path:
         return self._lists[split]

@@ -25,6 +25,7 @@ from stages.evaluation.voc_ap import (
     TRUE,
     ClassMatches,
     ap_11_point,
+    ap_11_point_devkit,
     ap_area,
     mean_over_classes,
 )
@@ -109,9 +110,12 @@ def paired_difference(
     return result
 
 
-def mean_ap(matches: Sequence[ClassMatches], metric: Metric) -> float:
+def mean_ap(
+    matches: Sequence[ClassMatches], metric: Literal["voc07", "voc07_devkit", "area"]
+) -> float:
     """mAP over all images, once each, 0..1; nan if no class has an object to be found."""
-    ap = {"voc07": ap_11_point, "area": ap_area}[metric]
+    aps = {"voc07": ap_11_point, "voc07_devkit": ap_11_point_devkit, "area": ap_area}
+    ap = aps[metric]
     return mean_over_classes([ap(of_class.found, of_class.n_positives) for of_class in matches])
 
 

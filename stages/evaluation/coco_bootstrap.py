@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
 from stages.evaluation import bootstrap
 from stages.evaluation.bootstrap import draw_images, mean_known
+from stages.evaluation.coco_ap import Evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class _Class:
     positives: np.ndarray
 
 
-def resampled_coco_ap(evaluation: COCOeval, draws: int = 1000, seed: int = 0) -> np.ndarray:
+def resampled_coco_ap(evaluation: Evaluation, draws: int = 1000, seed: int = 0) -> np.ndarray:
     """COCO's AP, the mean over classes and IoU 0.50:0.05:0.95, on each draw of the test images.
 
     A class of which a draw has no object to be found is left out of that draw's mean.
@@ -55,9 +55,9 @@ def resampled_coco_ap(evaluation: COCOeval, draws: int = 1000, seed: int = 0) ->
     return mean_known([_weighted_ap(one, weights, recalls) for one in _classes(evaluation)], draws)
 
 
-def _classes(evaluation: COCOeval) -> list[_Class]:
+def _classes(evaluation: Evaluation) -> list[_Class]:
     """The K classes' outcomes, of objects of any area."""
-    params = evaluation.params
+    params, record_of = evaluation.params, evaluation.order
     n_images, n_areas = len(params.imgIds), len(params.areaRng)
     classes = []
     for k in range(len(params.catIds)):
@@ -67,13 +67,13 @@ def _classes(evaluation: COCOeval) -> list[_Class]:
         known = [(i, found) for i, found in of_class if found is not None]
         positives = np.zeros(n_images, np.int64)
         for i, found in known:
-            positives[i] = np.count_nonzero(found["gtIgnore"] == 0)
+            positives[record_of[i]] = np.count_nonzero(found["gtIgnore"] == 0)
         none = np.zeros((len(params.iouThrs), 0))
         matched = np.hstack([none, *(found["dtMatches"] for _, found in known)]) > 0
         ignored = np.hstack([none, *(found["dtIgnore"] for _, found in known)]) > 0
         scores = np.concatenate([np.empty(0), *(found["dtScores"] for _, found in known)])
         counts = np.array([len(found["dtScores"]) for _, found in known], np.int64)
-        image = np.repeat(np.array([i for i, _ in known], np.int64), counts)
+        image = np.repeat(record_of[[i for i, _ in known]], counts)
         order = np.argsort(-scores, kind="stable")
         true, ignored = (matched & ~ignored)[:, order], ignored[:, order]
         classes.append(_Class(image[order], true, ignored, positives))

@@ -21,7 +21,8 @@ from stages.writing import replacing
 # image id -> {"boxes": float [n, 4], x1 y1 x2 y2 in continuous pixels of the image,
 #              "labels": int [n], from 1, "scores": float [n], any range, higher is surer,
 #              and of a detector of masks "segmentation": 'S' [n], COCO's compressed run lengths
-#              of a mask [H, W] of the image's size: bytes without NULs, so that NumPy keeps them}.
+#              of a mask [H, W] of the image's size: bytes without NULs, so that NumPy keeps them;
+#              of a file "xywh": float64 [n, 4], its x y width height, for COCO's evaluation}.
 # An image that is not in it has no detections.
 Detections: TypeAlias = Mapping[str | int, Mapping[str, np.ndarray]]
 Sizes: TypeAlias = Mapping[str | int, Size]  # by image id
@@ -126,6 +127,7 @@ def load_detections(
 
 class _Detection(NamedTuple):
     box: list[float]  # x1 y1 x2 y2
+    xywh: list[float]
     label: int
     score: float
     mask: bytes | None  # run lengths
@@ -136,6 +138,7 @@ def _arrays_of(found: Sequence[_Detection]) -> dict[str, np.ndarray]:
         "boxes": np.array([one.box for one in found], np.float64),
         "labels": np.array([one.label for one in found], np.int64),
         "scores": np.array([one.score for one in found], np.float64),
+        "xywh": np.array([one.xywh for one in found], np.float64),
     }
     masks = [one.mask for one in found]
     return arrays if None in masks else {**arrays, "segmentation": np.array(masks, np.bytes_)}
@@ -164,7 +167,8 @@ def _read_row(
     right, lower = (_finite(value, f"{where}: bbox") for value in (x + width, y + height))
     score = _finite(row["score"], f"{where}: score")
     mask = read_mask(row.get("segmentation"), sizes.get(image_id), f"{where}: segmentation")
-    return image_id, _Detection([x, y, right, lower], labels[category_id], score, mask)
+    box, xywh = [x, y, right, lower], [x, y, width, height]
+    return image_id, _Detection(box, xywh, labels[category_id], score, mask)
 
 
 def _finite(value: Any, what: str) -> float:

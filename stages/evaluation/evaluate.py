@@ -14,7 +14,7 @@ from stages.evaluation.bootstrap import interval, mean_ap, resampled_map
 from stages.evaluation.coco_ap import coco_evaluation, coco_values
 from stages.evaluation.coco_bootstrap import resampled_coco_ap
 from stages.evaluation.detections_io import Detections
-from stages.evaluation.masks import TrueMasks, are_of_masks, true_masks
+from stages.evaluation.masks import TrueMasks, are_of_masks, true_masks, without_mask
 from stages.evaluation.mistakes import find_mistakes, table_of
 from stages.evaluation.voc_ap import ap_11_point, ap_area, match, recall
 
@@ -41,9 +41,12 @@ def evaluate(
         A dict for JSON. "mistakes" is `mistakes.table_of`, in numbers of them.
         "objects" counts what is to be found: without the difficult and the
         crowds. A class without any has null for its APs and recall and is left out of
-        the means. Intervals are [low, high] of 95 %, over the test images;
-        "coco_interval" is of COCO's "AP". Where every detection and every object has a mask,
-        "masks" has "voc07_map" to "coco_interval" once more, with masks compared for boxes.
+        the means. "voc07_map" compares recalls with the eleven points exactly, "voc07_map_devkit" in
+        floats, as the devkit does: see `ap_11_point_devkit`. Intervals are [low, high] of 95 %, over
+        the test images; "coco_interval" is of COCO's "AP". Where every detection has a mask, and some
+        object, "masks" has "voc07_map" to "coco_interval" once more, with masks compared for boxes;
+        objects to be found that have none are "objects_without_mask" there, and ignored: see
+        `have_masks`.
 
     Raises:
         ValueError: as `find_mistakes`.
@@ -58,7 +61,8 @@ def evaluate(
     }
     if are_of_masks(records, detections):
         true = true_masks(records)
-        table["masks"] = _accuracy(records, detections, classes, draws, true)
+        of_masks = _accuracy(records, detections, classes, draws, true)
+        table["masks"] = {**of_masks, "objects_without_mask": without_mask(records)}
     return table
 
 
@@ -75,6 +79,7 @@ def _accuracy(
     coco = coco_evaluation(records, detections, len(classes), masks)
     return {
         "voc07_map": _percent(mean_ap(matches, "voc07")),
+        "voc07_map_devkit": _percent(mean_ap(matches, "voc07_devkit")),
         "voc07_interval": [_percent(end) for end in interval(samples["voc07"])],
         "area_map": _percent(mean_ap(matches, "area")),
         "area_interval": [_percent(end) for end in interval(samples["area"])],

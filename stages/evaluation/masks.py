@@ -17,12 +17,12 @@ from stages.data.records import Record
 from stages.evaluation.detections_io import Detections
 from stages.evaluation.run_lengths import Rle
 
-# image id -> N masks.
-TrueMasks: TypeAlias = Mapping[str | int, Sequence[Rle]]
+# image id -> N masks, None for an object that has none.
+TrueMasks: TypeAlias = Mapping[str | int, Sequence[Rle | None]]
 
 
-def true_masks(records: Sequence[Record]) -> dict[str | int, list[Rle]]:
-    """The objects' masks, some perhaps empty. A record without objects need not have any.
+def true_masks(records: Sequence[Record]) -> dict[str | int, list[Rle | None]]:
+    """The objects' masks, some perhaps empty; None for an object that has none.
 
     Read one record at a time and kept as run lengths: a whole split's fit in memory. Those that
     no detection can match are named on stderr: they are empty, or lie beside their own box.
@@ -30,12 +30,16 @@ def true_masks(records: Sequence[Record]) -> dict[str | int, list[Rle]]:
     Raises:
         InputError: as `mask_runs_of`.
     """
-    masks: dict[str | int, list[Rle]] = {}
+    masks: dict[str | int, list[Rle | None]] = {}
     empty, beside = Named(), Named()
     for record in records:
-        of_image = _encoded(record) if len(record.labels) else []
+        known = record.with_mask
+        drawn = _encoded(record) if known.any() else [None] * len(known)
+        of_image = [mask if has else None for mask, has in zip(drawn, known, strict=True)]
         for i, mask in enumerate(of_image):
             name = f"object {i + 1} of {record.path}"
+            if mask is None:
+                continue
             if not coco.area(mask):
                 empty.add(name)
             elif not _meet(coco.toBbox(mask), record.boxes[i]):
@@ -47,23 +51,37 @@ def true_masks(records: Sequence[Record]) -> dict[str | int, list[Rle]]:
 
 
 def are_of_masks(records: Sequence[Record], detections: Detections) -> bool:
-    """Whether there are masks to compare: every detection has one, and every object.
+    """Whether there are masks to compare: every detection has one, and some object.
 
-    False without any detection: nothing says whether they would have had masks. Where only the
-    objects' are missing, that is said on stderr.
+    False without any detection: nothing says whether they would have had masks. What objects lack
+    theirs is said on stderr.
     """
     carried = ["segmentation" in found for found in detections.values() if len(found["scores"])]
     return bool(carried) and all(carried) and have_masks(records)
 
 
 def have_masks(records: Sequence[Record]) -> bool:
-    """Whether all images with objects have their masks; those without are named on stderr."""
-    bare = Named()
+    """Whether some object to be found has a mask, or there is none; those without are named on stderr.
+
+    An object without a mask is neither found nor missed as a mask, and excuses the detections that
+    overlap it by their boxes: were it left out, a right detection would be a false one.
+    """
+    bare, known = Named(), 0
     for record in records:
-        if len(record.labels) and not record.has_masks:
-            bare.add(str(record.path))
-    bare.report("masks are not evaluated, since images have objects without")
-    return not bare
+        to_be_found = ~(record.difficult | record.iscrowd)
+        known += int((to_be_found & record.with_mask).sum())
+        for i in np.flatnonzero(to_be_found & ~record.with_mask):
+            bare.add(f"object {i + 1} of {record.path}")
+    if bare and not known:
+        bare.report("masks are not evaluated, since objects have none")
+        return False
+    bare.report("objects without a mask, neither found nor missed as masks")
+    return True
+
+
+def without_mask(records: Sequence[Record]) -> int:
+    """How many objects to be found, so neither difficult nor crowds, have no mask."""
+    return sum(int((~(r.difficult | r.iscrowd | r.with_mask)).sum()) for r in records)
 
 
 def overlaps_of_masks(masks: Sequence[Rle], true: Sequence[Rle]) -> np.ndarray:

@@ -179,7 +179,7 @@ def _judge_image(
     n, n_gt = len(boxes), len(record.boxes)
     same = labels[:, None] == record.labels
     alike = similar[labels[:, None] - 1, record.labels - 1]
-    iou = overlaps_of(boxes, record.boxes)
+    iou = overlaps_of(boxes, record.evaluated_boxes)
 
     kind, gt, best = np.full(n, BACKGROUND), np.full(n, -1), np.zeros(n)
     if n_gt:

@@ -11,7 +11,7 @@ from stages.evaluation.similar import similar_classes
 from stages.store import Artifact, Job, stage
 
 
-@stage(version=4)
+@stage(version=5)
 def evaluate_detections(job: Job, data: Dataset, detections: Artifact) -> None:
     """Evaluate each kind of detections on the test split. Writes `<kind>.json` for each."""
     alike = similar_classes(data.classes)

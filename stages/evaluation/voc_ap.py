@@ -10,7 +10,8 @@ The devkit measures boxes in inclusive pixels: its width is xmax - xmin + 1. Her
 continuous, and reading VOC's XML subtracts 1 from xmin and ymin. A continuous box from a
 to b is therefore the inclusive pixels a + 1 .. b, whose devkit width is b - (a + 1) + 1 =
 b - a: the "+1" cancels, in intersections too, and every overlap is the devkit's. Nothing is
-left to add here (the tests hold this against the devkit's own loop).
+left to add here (the tests hold this against the devkit's own loop). Like the devkit, boxes are
+compared with what the file says, `Record.evaluated_boxes`, also where that reaches past the image.
 
 Matching depends on the scores' order only within an image, and averaging needs nothing but
 its outcomes, so it is done once for both APs and for every bootstrap draw.
@@ -84,7 +85,8 @@ def match(
         n_classes: K; labels are 1..K.
         iou: the least overlap, reached or exceeded.
         masks: the records' `true_masks`: overlaps are of these and the detections' masks
-            instead of boxes. An empty mask overlaps nothing.
+            instead of boxes. An empty mask overlaps nothing. An object without a mask is ignored, and
+            what overlaps it is told by boxes.
 
     Returns:
         K matches; `[label - 1]` is the class's.
@@ -106,19 +108,22 @@ def match(
     outcome: list[list[np.ndarray]] = [[np.empty(0, np.int8)] for _ in range(n_classes)]
     for index, record in enumerate(records):
         _check_labels(record.image_id, record.labels, n_classes)
+        true = None if masks is None else masks[record.image_id]
         ignored = record.difficult | record.iscrowd
+        if true is not None:
+            ignored = ignored | np.array([mask is None for mask in true], bool)
         positives[:, index] = np.bincount(record.labels[~ignored] - 1, minlength=n_classes)
         if record.image_id not in detections:
             continue
         pred_boxes, pred_labels, pred_scores = _arrays(record.image_id, detections)
         _check_labels(record.image_id, pred_labels, n_classes)
-        if masks is None:
-            overlaps = overlaps_of(pred_boxes, record.boxes)
-        else:
+        overlaps = overlaps_of(pred_boxes, record.evaluated_boxes)
+        if true is not None:
             found = detected_masks(
                 record.image_id, detections[record.image_id], (record.height, record.width)
             )
-            overlaps = overlaps_of_masks(found, masks[record.image_id])
+            known = [i for i, mask in enumerate(true) if mask is not None]
+            overlaps[:, known] = overlaps_of_masks(found, [m for m in true if m is not None])
         for label in np.unique(pred_labels):
             mine = np.flatnonzero(pred_labels == label)
             mine = mine[np.argsort(-pred_scores[mine], kind="stable")]
@@ -145,6 +150,9 @@ def match(
 def ap_11_point(found: np.ndarray, n_positives: int) -> float:
     """VOC 2007's AP: the mean, over recalls 0, 0.1 .. 1, of the best precision from there on.
 
+    As the paper defines it: 3 of 10 objects found are a recall of 0.3. The devkit's own number is
+    `ap_11_point_devkit`.
+
     Args:
         found: bool [n], true positive or false, by descending score, the ignored left out.
         n_positives: objects to be found.
@@ -153,6 +161,26 @@ def ap_11_point(found: np.ndarray, n_positives: int) -> float:
         0..1; nan without objects to be found.
     """
     return ap_sampled(found, n_positives, 11)
+
+
+def ap_11_point_devkit(found: np.ndarray, n_positives: int) -> float:
+    """`ap_11_point` as the devkit rounds: recalls and the eleven points compared as floats.
+
+    Counted up by 0.1, the fourth point is 0.30000000000000004, so that 3 of 10 objects found do not
+    reach it; nor 6 of 10 and 7 of 10 the seventh and eighth. So have it the devkit (in Octave) and its
+    Python ports; MATLAB counts the upper half down from 1, where the fourth point alone is so.
+
+    Arguments and result as `ap_11_point`'s.
+
+    Source: VOCdevkit 2007, VOCevaldet.m, "compute average precision".
+    """
+    if n_positives == 0:
+        return float("nan")
+    tp, precision = _curve(found)
+    total = 0.0
+    for k in range(11):
+        total += float(precision[tp / n_positives >= k * 0.1].max(initial=0.0)) / 11
+    return total
 
 
 def ap_sampled(found: np.ndarray, n_positives: int, points: int) -> float:

@@ -26,6 +26,7 @@ from benchmarks.twin import twin_of
 from benchmarks.untrained import CLASSES, random_backbone
 from fast_rcnn.config import ScaleConfig
 from faster_rcnn.detector import ready
+from faster_rcnn.network import numbered
 from mask_rcnn.config import Config as MaskPaper
 from mask_rcnn.config import MaskConfig, NetworkConfig, PoolConfig, PyramidConfig
 from mask_rcnn.detector import ready as ready_mask
@@ -56,6 +57,16 @@ def few(model: MaskRCNN) -> MaskRCNN:
     model.train_proposals = replace(model.train_proposals, after=40)
     model.detection = replace(model.detection, per_image=12)
     return model
+
+
+@pytest.mark.parametrize("name", ["tiny", "squeezenet1_1"])
+def test_the_twin_pools_where_ours_does(name: Name) -> None:
+    ours = faster_rcnn(name, 96, 128)
+    maps = torch.randn(1, ours.backbone.channels, 12, 16)
+    near = torch.rand(60, 2) * torch.tensor([200.0, 150])
+    boxes = torch.cat([near, near + torch.rand(60, 2) * 50], dim=1)
+    theirs = twin_of(ours).roi_heads.box_roi_pool({"0": maps}, [boxes], [(192, 256)])
+    assert torch.equal(ours.pool([maps])(numbered([boxes])), theirs)
 
 
 def test_the_twin_of_mask_rcnn_too() -> None:

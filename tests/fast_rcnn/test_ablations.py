@@ -49,7 +49,8 @@ def test_all_rows_share_every_stage_they_can(runs: Path) -> None:
     names = ablate(runs)["variant"].tolist()
     assert len(names) == len(set(names)) == 16
     stages = made(runs)
-    assert stages.count("search_selectively") == stages.count("pretrain") == 1
+    assert stages.count("search_selectively") == 2  # a split each
+    assert stages.count("gather_proposals") == stages.count("pretrain") == 1
     # The run's own, without boxes, the boxes afterwards, L2, two choices of layers, five scales,
     # two numbers of proposals, and hard examples.
     assert stages.count("train_detector") == 10

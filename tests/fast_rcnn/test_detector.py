@@ -224,6 +224,7 @@ def test_a_broken_file_is_named(saved: Path, name: str, damage: Callable[[Path],
     [
         pytest.param(edited(classes=None), id="no classes"),
         pytest.param(edited(scale=None), id="no scale"),
+        pytest.param(edited(cells=None), id="trained without regard to where cells look"),
         pytest.param(edited(svd=None), id="no svd"),
         pytest.param(edited(top=None), id="no top"),
         pytest.param(edited(more=1), id="a field too many"),

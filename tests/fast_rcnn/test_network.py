@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,10 +25,13 @@ from stages.backbones.weights import Weights, build_backbone
 from stages.boxes import encode
 from stages.proposals.selective_search import SelectiveSearchConfig, search
 from stages.resize import Batch, resize
+from stages.roi_pool import roi_pool
 from stages.stopwatch import Stopwatch
+from tests.stages.backbones.averaging import averaging, dot, ramp
 
 RANDOM = Weights(None, "random")
 CLASSES = ("cat", "dog", "bird")
+SHIFT = {"tiny": 0.0, "squeezenet1_1": 15.0}  # pixels of the scaled image; those not named here: 0
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
@@ -115,6 +119,7 @@ def slow_score(
     for x1, y1, x2, y2 in boxes.tolist():
         across, down = size[1] / wide, size[0] / high
         roi = torch.tensor([[0, x1 * across, y1 * down, x2 * across, y2 * down]])
+        roi[:, 1:] -= SHIFT.get(backbone.name, 0)
         pooled = torchvision.ops.roi_pool(maps, roi, backbone.roi_size, 1 / 16)
         features = backbone.head(pooled)[0]
         scores = predictor.scores.weight @ features + predictor.scores.bias
@@ -204,6 +209,114 @@ def test_the_whole_call_by_the_slow_one() -> None:
     torch.testing.assert_close(
         found["boxes"], torch.stack([box for _, _, box in expected]), rtol=1e-4, atol=1e-2
     )
+
+
+# Where the cells look ------------------------------------------------------------------------
+
+SIDE = 576  # of images that are pooled at their own size
+LOOKING: tuple[Name, ...] = ("tiny", "alexnet", "squeezenet1_1")
+
+
+@pytest.fixture(scope="module", params=LOOKING)
+def looking(request: pytest.FixtureRequest) -> FastRCNN:
+    """A network of the real one's geometry whose cells say what they look at; see `averaging`."""
+    scale = ScaleConfig(train=(SIDE,), test=(SIDE,))
+    return FastRCNN(averaging(request.param), CLASSES, scale).eval()
+
+
+@pytest.fixture(scope="module")
+def of_ramps(looking: FastRCNN) -> tuple[Tensor, Tensor]:
+    """The maps of an image that says how far from the left edge it is, and of its negative."""
+    with torch.inference_mode():
+        return looking.look(ramp(SIDE))[0][0], looking.look(1 - ramp(SIDE))[0][0]
+
+
+def places(first: float, low: int, high: int) -> list[int]:
+    """Pixels whose nearest cell is beyond doubt, and cells of that number."""
+    return [x for x in range(low, high) if abs((x + 0.5 - first) % 16 - 8) > 4]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dot_is_pooled_from_the_cell_whose_centre_is_nearest(
+    looking: FastRCNN, seed: int
+) -> None:
+    first = 15.5 if looking.backbone.shift else 0.5
+    rng = np.random.default_rng(seed)
+    x, y = (int(rng.choice(places(first, 100, SIDE - 100))) for _ in range(2))
+    image = dot(SIDE, x, y)
+    box = torch.tensor([[x - 1.0, y - 1, x + 2, y + 2]])
+    with torch.inference_mode():
+        (maps,), ratios = looking.look(image)
+        pooled = looking.pool([maps], looking.cells(box, ratios))[0]
+    column, row = (round((place + 0.5 - first) / 16) for place in (x, y))
+    # None sees more of it. `tiny`'s last layer spreads what a cell sees evenly over its neighbours.
+    assert maps[0, 0, row, column] == pytest.approx(float(maps[0, 0].max()), rel=1e-4)
+    assert looking.cells(box, ratios).tolist() == [[0, column, row, column, row]]
+    assert (pooled == maps[0, :, row, column, None, None]).all()
+
+
+def test_a_dot_in_the_corner_is_pooled_from_the_first_cell(looking: FastRCNN) -> None:
+    image = dot(SIDE, 2, 3)
+    with torch.inference_mode():
+        (maps,), ratios = looking.look(image)
+        cells = looking.cells(torch.tensor([[0.0, 0, 5, 6]]), ratios)
+        pooled = looking.pool([maps], cells)[0]
+    assert maps[0, 0, 0, 0] > 0
+    assert torch.equal(pooled.amax(dim=(1, 2)), maps[0, :, 0, 0])
+
+
+@torch.inference_mode()
+def middles(model: FastRCNN, of_ramps: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
+    """Where the middle of what is pooled of each box lies in the image, [R], across."""
+    cells = model.cells(boxes, torch.ones(1, 4))
+    rising, falling = (model.pool([maps], cells)[:, 0] for maps in of_ramps)
+    right, left = rising[:, :, -1].amax(dim=1), 1 - falling[:, :, 0].amax(dim=1)
+    return SIDE * (left + right) / 2
+
+
+@given(st.floats(150, 420, width=32), st.floats(1, 200, width=32))
+def test_what_is_pooled_of_a_box_is_where_the_box_is(
+    looking: FastRCNN, of_ramps: tuple[Tensor, Tensor], left: float, width: float
+) -> None:
+    right = min(left + width, 426)
+    box = torch.tensor([[left, 200, right, 300]])
+    # Half a cell of rounding, and half a pixel: a padded network's first cell looks at 0.5.
+    assert abs(float(middles(looking, of_ramps, box)) - (left + right) / 2) <= 8.5 + 0.01
+
+
+def test_nor_are_they_off_to_one_side(looking: FastRCNN, of_ramps: tuple[Tensor, Tensor]) -> None:
+    left = torch.arange(160, 304, 0.5)  # of every phase as many
+    box = torch.stack([left, left * 0 + 200, left + 97, left * 0 + 300], dim=1)
+    off = middles(looking, of_ramps, box) - (left + left + 97) / 2
+    assert float(off.mean()) == pytest.approx(0.5, abs=0.5)
+    if looking.backbone.shift:  # as x / 16 has them: a cell further
+        shift, looking.backbone.shift = looking.backbone.shift, 0.0
+        off = middles(looking, of_ramps, box) - (left + left + 97) / 2
+        looking.backbone.shift = shift
+        assert float(off.mean()) == pytest.approx(15.5, abs=0.5)
+
+
+SHIFTED = {shift: build() for shift in (0.0, 15.0)}
+for _shift, _model in SHIFTED.items():
+    _model.backbone.shift = _shift
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.floats(0, 500, width=32)] * 2, *[st.floats(0.5, 300, width=32)] * 2),
+        min_size=1,
+        max_size=5,
+    )
+)
+@pytest.mark.parametrize("shift", [0.0, 15.0])
+def test_training_and_test_find_the_same_cells(
+    shift: float, corners: list[tuple[float, ...]]
+) -> None:
+    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in corners])
+    maps = torch.randn(1, 3, 30, 40)
+    model, ratios = SHIFTED[shift], torch.ones(1, 4)
+    in_training = roi_pool(maps, F.pad(boxes, (1, 0)), 4, 1 / 16, shift)
+    assert torch.equal(model.pool([maps], model.cells(boxes, ratios)), in_training)
 
 
 # RoIs that are the same on the map -----------------------------------------------------------
@@ -437,6 +550,7 @@ def slow_losses(model: FastRCNN, seed: int) -> dict[str, Tensor]:
         maps = model.backbone.trunk(F.pad(pixels, (0, 160 - size[1], 0, 96 - size[0])))
         for roi, label, gt in zip(of_image.rois, of_image.labels, of_image.gt_boxes, strict=True):
             scaled = roi * torch.tensor([size[1] / wide, size[0] / high] * 2)
+            scaled -= SHIFT[model.backbone.name]
             numbered = torch.cat([torch.zeros(1), scaled])[None]
             pooled = torchvision.ops.roi_pool(maps, numbered, model.backbone.roi_size, 1 / 16)
             s, o = model.predictor(model.backbone.head(pooled))
@@ -453,8 +567,9 @@ def slow_losses(model: FastRCNN, seed: int) -> dict[str, Tensor]:
     )
 
 
-def test_losses_and_gradients_as_a_slow_one_gives() -> None:
-    model = build(sampling=SamplingConfig(rois=16))
+@pytest.mark.parametrize("name", ["tiny", "squeezenet1_1"])
+def test_losses_and_gradients_as_a_slow_one_gives(name: Name) -> None:
+    model = build(name=name, sampling=SamplingConfig(rois=16))
     model.box_mean, model.box_std = torch.randn(3, 4) / 10, torch.rand(3, 4) / 10 + 0.05
     expected = slow_losses(model, 7)
     sum(expected.values(), torch.tensor(0.0)).backward()  # type: ignore[no-untyped-call]

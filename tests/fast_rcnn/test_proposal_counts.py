@@ -97,7 +97,7 @@ def test_each_number_is_trained_once(runs: Path, table: pd.DataFrame) -> None:
     assert made["mix_in_dense"] == 3 and made["replace_by_dense"] == 1
     # Not trained again: three of the run's own detector.
     assert made["detect"] == 8 + 3
-    assert made["search_selectively"] == 1
+    assert made["search_selectively"] == 2  # a split each
     assert len(table) == 12
 
 

@@ -22,6 +22,7 @@ from faster_rcnn.config import (
     LabelConfig,
     ProposalConfig,
     RPNConfig,
+    RPNLossConfig,
 )
 from faster_rcnn.detector import load
 from faster_rcnn.network import build_untrained
@@ -239,7 +240,8 @@ def test_the_finished_model_is_of_the_third_and_the_fourth(
     assert loaded.proposals == CONFIG.proposals
     assert loaded.detection == CONFIG.detection
     assert loaded.scale == CONFIG.scale
-    assert loaded.rpn.config == CONFIG.rpn
+    # It says which loss it was trained with.
+    assert loaded.rpn.config == replace(CONFIG.rpn, loss=RPNLossConfig("matlab", 10.0))
     assert loaded.classes == toy.classes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from faster_rcnn.config import RPNLossConfig
-from faster_rcnn.loss import rpn_loss
+from faster_rcnn.config import RPNConfig, RPNLossConfig
+from faster_rcnn.loss import OWN_WEIGHT, rpn_loss, settle, settle_loss
 
 PAPER, MATLAB, PYTHON = (
     RPNLossConfig("paper"),
@@ -72,12 +73,19 @@ def values(losses: dict[str, Tensor]) -> dict[str, float]:
     return {key: value.item() for key, value in losses.items()}
 
 
-@pytest.mark.parametrize("config", [PAPER, MATLAB])
-def test_by_hand_as_the_paper_has_it(config: RPNLossConfig) -> None:
+def test_by_hand_as_the_paper_has_it() -> None:
     # Equation 1: over N_cls = 4 places of each of two images, used or not; over N_reg = 5 positions
     # of each; lambda 10.
-    assert values(loss(config)) == pytest.approx(
+    assert values(loss(PAPER)) == pytest.approx(
         {"objectness": LOGS / 8, "rpn_boxes": 10 * SMOOTH / 10}, rel=1e-5
+    )
+
+
+def test_by_hand_as_the_matlab_code_has_it() -> None:
+    # Its softmax layer divides by the weights' sum, the three anchors that are used; its box layer by
+    # the map's height and width; lambda 10. (The targets are standardised before.)
+    assert values(loss(MATLAB)) == pytest.approx(
+        {"objectness": LOGS / 3, "rpn_boxes": 10 * SMOOTH / 10}, rel=1e-5
     )
 
 
@@ -122,6 +130,10 @@ def test_only_their_own_numbers_scale_them() -> None:
         {**plain, "rpn_boxes": plain["rpn_boxes"] / 2}
     )
     assert values(loss(PYTHON, anchors=8, positions=10)) == values(loss(PYTHON))
+    plain = values(loss(MATLAB))
+    assert values(loss(MATLAB, anchors=8, positions=10)) == pytest.approx(
+        {**plain, "rpn_boxes": plain["rpn_boxes"] / 2}
+    )
 
 
 @pytest.mark.parametrize("config", EVERY)
@@ -144,6 +156,31 @@ def test_lambda_is_each_scales_own() -> None:
     for config, own in ((PAPER, 10.0), (MATLAB, 10.0), (PYTHON, 1.0)):
         assert config.box_weight is None
         assert values(loss(config)) == values(loss(replace(config, box_weight=own)))
+
+
+@pytest.mark.parametrize(
+    ("training", "scale", "weight"), [("alternating", "matlab", 10.0), ("joint", "python", 1.0)]
+)
+def test_as_released_is_each_ways_own(training: Any, scale: Any, weight: float) -> None:
+    config = RPNLossConfig("released", score_weight=0.25)
+    expected = RPNLossConfig(scale, weight, 0.25)
+    assert settle_loss(config, training) == expected
+    assert settle_loss(expected, training) == expected
+    # A lambda of one's own stays.
+    assert settle_loss(replace(config, box_weight=0.0), training) == replace(expected, box_weight=0)
+    rpn = RPNConfig(width=7, loss=config)
+    assert settle(rpn, training) == RPNConfig(width=7, loss=expected)
+
+
+@pytest.mark.parametrize("training", ["alternating", "joint"])
+def test_a_scale_that_is_asked_for_is_every_ways(training: Any) -> None:
+    for config in EVERY:
+        own = OWN_WEIGHT[config.scale]
+        assert settle_loss(config, training) == replace(config, box_weight=own)
+
+
+def test_a_network_that_nobody_told_learns_all_at_once() -> None:
+    assert values(loss(RPNLossConfig())) == values(loss(PYTHON))
 
 
 @given(st.floats(-50, 50), st.sampled_from(EVERY))
@@ -200,10 +237,10 @@ def gradients(
     return scores.grad, offsets.grad
 
 
-@pytest.mark.parametrize("config", [PAPER, MATLAB])
-def test_the_gradient_by_hand(config: RPNLossConfig) -> None:
+@pytest.mark.parametrize(("config", "counted"), [(PAPER, 8), (MATLAB, 3)])
+def test_the_gradient_by_hand(config: RPNLossConfig, counted: int) -> None:
     of_scores, of_offsets = gradients(config)
-    expected = torch.where(USED, CHANCES - POSITIVE.float(), 0.0) / 8
+    expected = torch.where(USED, CHANCES - POSITIVE.float(), 0.0) / counted
     torch.testing.assert_close(of_scores, expected)
     expected = torch.where(POSITIVE[..., None], ERRORS.clamp(-1, 1), 0.0) * 10 / 10
     torch.testing.assert_close(of_offsets, expected)
@@ -244,7 +281,7 @@ def test_only_background(config: RPNLossConfig) -> None:
     losses = values(loss(config, positive=nothing))
     logs = -(math.log(0.5) + math.log(0.75) + math.log(0.875))
     assert losses["rpn_boxes"] == 0
-    assert losses["objectness"] == pytest.approx(logs / (3 if config is PYTHON else 8), rel=1e-5)
+    assert losses["objectness"] == pytest.approx(logs / (8 if config is PAPER else 3), rel=1e-5)
     _, of_offsets = gradients(config, positive=nothing)
     assert (of_offsets == 0).all()
 
@@ -264,7 +301,7 @@ def test_nothing_used_no_loss_and_a_gradient_of_nought(config: RPNLossConfig) ->
 def test_scores_of_any_size_are_finite(config: RPNLossConfig) -> None:
     scores = torch.tensor([[-1e4, 1e4, 0.0], [1e4, 0, 0]])
     assert values(loss(config, scores))["objectness"] == pytest.approx(
-        (1e4 + 1e4) / (3 if config is PYTHON else 8)
+        (1e4 + 1e4) / (8 if config is PAPER else 3)
     )
 
 

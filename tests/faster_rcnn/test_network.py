@@ -32,6 +32,7 @@ from stages.stopwatch import Stopwatch
 
 RANDOM = Weights(None, "random")
 CLASSES = ("cat", "dog", "bird")
+SHIFT = {"tiny": 0.0, "squeezenet1_1": 15.0}  # how much further right and down their cells look
 SCALE = ScaleConfig(train=(96,), test=(96,), longest=160)
 TEST = ProposalConfig(before=200, after=30, least_side=4.0)
 TRAIN = ProposalConfig(before=300, after=60, least_side=4.0)
@@ -149,7 +150,7 @@ def by_hand(model: FasterRCNN, seed: int) -> dict[str, Tensor]:
     for n, (boxes, _) in enumerate(found):
         rois = sample(boxes, {**TARGETS[n], "boxes": gt[n]}, model.sampling)
         for roi, label, box in zip(rois.rois, rois.labels, rois.gt_boxes, strict=True):
-            placed = torch.cat([torch.zeros(1), roi])[None]
+            placed = torch.cat([torch.zeros(1), roi - SHIFT[model.backbone.name]])[None]
             pooled = roi_pool(the_map[n : n + 1], placed, model.backbone.roi_size, 1 / 16)
             s, m = model.predictor(model.backbone.head(pooled))
             class_scores.append(s)
@@ -166,10 +167,12 @@ def by_hand(model: FasterRCNN, seed: int) -> dict[str, Tensor]:
     return {**losses, **detector}
 
 
-@pytest.mark.parametrize("scale", ["paper", "python"])
-def test_losses_and_gradients_as_by_hand(scale: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "scale"), [("tiny", "paper"), ("tiny", "python"), ("squeezenet1_1", "python")]
+)
+def test_losses_and_gradients_as_by_hand(name: Name, scale: Any) -> None:
     loss = replace(RPN_CONFIG.loss, scale=scale)
-    model = build(rpn=replace(RPN_CONFIG, loss=loss))
+    model = build(name=name, rpn=replace(RPN_CONFIG, loss=loss))
     model.box_std = torch.tensor([0.1, 0.1, 0.2, 0.2])
     expected = by_hand(model, 7)
     total(expected).backward()  # type: ignore[no-untyped-call]
@@ -186,6 +189,18 @@ def test_losses_and_gradients_as_by_hand(scale: Any) -> None:
         assert p.grad is not None, key
         bound = 1e-4 * float(gradients[key].abs().max())
         torch.testing.assert_close(p.grad, gradients[key], rtol=1e-3, atol=bound)
+
+
+@pytest.mark.parametrize("name", ["tiny", "squeezenet1_1", "alexnet"])
+def test_rois_are_pooled_where_the_cells_look(name: Name) -> None:
+    """As Fast R-CNN pools them, which is tried on images there."""
+    faster = build(name=name)
+    fast = FastRCNN(faster.backbone, CLASSES, SCALE)
+    maps = torch.randn(1, faster.backbone.channels, 20, 30)
+    near = torch.rand(50, 2) * torch.tensor([400.0, 250])
+    boxes = torch.cat([near, near + torch.rand(50, 2) * 100], dim=1)
+    pooled = faster.pool([maps])(F.pad(boxes, (1, 0)))
+    assert torch.equal(pooled, fast.pool([maps], fast.cells(boxes, torch.ones(1, 4))))
 
 
 def test_while_it_trains_the_call_gives_losses() -> None:
@@ -488,6 +503,33 @@ def test_proposals_as_they_are_configured() -> None:
         ((boxes, _),) = build(proposals=config).propose([PICTURE])
         shortest = float((boxes[:, 2:] - boxes[:, :2]).min())
         assert least - 1e-3 <= shortest < 1.2 * least
+
+
+def test_standardised_offsets_propose_what_they_do_once_they_are_folded() -> None:
+    # Joint training on the MATLAB code's scale: the detector learns from boxes where the RPN means them.
+    model = build(train_proposals=replace(TRAIN, before=None)).train()
+    model.rpn.box_mean = torch.tensor([0.1, -0.05, 0.2, -0.1])
+    model.rpn.box_std = torch.tensor([0.3, 0.2, 0.5, 0.4])
+    seen = []
+
+    def note(*given: Any) -> list[tuple[Tensor, Tensor]]:
+        seen.append(select_proposals(*given))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(faster_rcnn.network, "select_proposals", note)
+        model.losses(IMAGES, TARGETS)
+        model.rpn.fold()
+        model.losses(IMAGES, TARGETS)
+        model.rpn.offsets.weight.div_(model.rpn.offsets.weight.std())  # another answer
+        model.losses(IMAGES, TARGETS)
+    learning, folded, otherwise = seen
+    for n in range(2):
+        torch.testing.assert_close(learning[n][0], folded[n][0], rtol=0, atol=1e-3)
+        torch.testing.assert_close(learning[n][1], folded[n][1])
+        assert learning[n][0].shape != otherwise[n][0].shape or not torch.allclose(
+            learning[n][0], otherwise[n][0], atol=1.0
+        )
 
 
 def test_training_and_test_have_proposals_of_their_own() -> None:

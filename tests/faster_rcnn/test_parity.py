@@ -66,6 +66,7 @@ RATIO = 0.9  # of all, since torchvision knows only one least side, in pixels of
 SCALED = [(216, 270), (270, 216), (144, 288)]
 SCALE = ScaleConfig(train=(SHORTER,), test=(SHORTER,), longest=LONGEST)
 STRIDE = 16
+FURTHER = {"tiny": 0.0, "squeezenet1_1": 15.0, "mobilenet_v2": 0.0}  # pixels
 
 CLASSES = ("cat", "dog", "bird", "cup")
 ANCHORS = AnchorConfig(sizes=(64.0, 112.0, 192.0), centre=0.0)
@@ -157,12 +158,15 @@ class OneMap(nn.Module):
 
 
 class PoolOneMap(nn.Module):
-    def __init__(self, side: int) -> None:
+    """torchvision's operator, given boxes less what a network's cells look further than at 16 i."""
+
+    def __init__(self, side: int, further: float) -> None:
         super().__init__()
-        self.side = side
+        self.side, self.further = side, further
 
     def forward(self, maps: dict[str, Tensor], boxes: list[Tensor], _: Any) -> Tensor:
-        return torchvision.ops.roi_pool(maps["0"], boxes, self.side, 1 / STRIDE)
+        moved = [of_image - self.further for of_image in boxes]
+        return torchvision.ops.roi_pool(maps["0"], moved, self.side, 1 / STRIDE)
 
 
 class SmallFirst(RegionProposalNetwork):
@@ -303,7 +307,7 @@ def build_theirs(ours: FasterRCNN, unit: float = 1.0) -> Any:
     )
     model.rpn.__class__ = SmallFirst
     model.rpn.min_size = RATIO * PROPOSALS.least_side
-    model.roi_heads.box_roi_pool = PoolOneMap(backbone.roi_size)
+    model.roi_heads.box_roi_pool = PoolOneMap(backbone.roi_size, FURTHER[backbone.name])
     return model.to(dtype).eval()
 
 

@@ -310,6 +310,9 @@ def changed(config: Any, path: str, value: Any) -> Any:
         ("rpn.width", 16, "train_rpn"),
         ("rpn.labels.positive_iou", 0.6, "train_rpn"),
         ("rpn.anchors.centre", 0.0, "train_rpn"),
+        ("rpn.loss.scale", "paper", "train_rpn"),
+        ("rpn.loss.scale", "matlab", None),  # as it is by itself
+        ("rpn.loss.box_weight", 10.0, None),
         ("alternating.rpn_images", 2, "train_rpn"),
         ("alternating.rpn.mirror", False, "train_rpn"),
         ("alternating.proposals.after", 50, "propose_by_rpn"),
@@ -335,7 +338,8 @@ def test_another_value_makes_anew_only_what_it_shapes(
         ("joint.sampling.rois", 32, "train_jointly"),
         ("joint.proposals.after", 50, "train_jointly"),
         ("joint.box_std", (1.0, 1.0, 1.0, 1.0), "train_jointly"),
-        ("rpn.loss.scale", "python", "train_jointly"),
+        ("rpn.loss.scale", "paper", "train_jointly"),
+        ("rpn.loss.scale", "python", None),  # as it is by itself
         ("loss.box_weight", 0.5, "train_jointly"),
         ("proposals.after", 30, "assemble"),
         ("scale.test", (64,), "assemble"),

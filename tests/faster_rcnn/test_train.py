@@ -224,8 +224,11 @@ def test_it_starts_from_the_weights_that_are_given(toy: Any, tmp_path: Path) -> 
             assert torch.equal(start[key], state[key.removeprefix("backbone.")])
 
 
-def test_the_rpn_starts_as_the_paper_says(starts: dict[Way, State]) -> None:
-    for start in starts.values():
+def test_the_rpn_starts_as_the_paper_says(toy: Any, tmp_path: Path) -> None:
+    # By a loss that standardises nothing: its offsets' layer ends as it started.
+    plain = replace(RPN, loss=RPNLossConfig("paper"))
+    for way in (rpn_alone, jointly):
+        start = way(tmp_path / way.__name__, toy, STILL, rpn=plain)
         for key in OWN:
             if key.endswith("bias"):
                 assert (start[key] == 0).all()
@@ -479,11 +482,25 @@ def test_matlabs_targets_are_standardised_and_folded(way: Way, toy: Any, tmp_pat
     for of_anchor in found:
         assert of_anchor.tolist() == pytest.approx(mean.tolist(), abs=1e-4)
     # Before they were folded the weights were the ones of another scale.
-    plain = way(tmp_path / "plain", toy, STILL)
+    plain = way(tmp_path / "plain", toy, STILL, rpn=replace(RPN, loss=RPNLossConfig("paper")))
     ratio = (state["rpn.offsets.weight"] / plain["rpn.offsets.weight"]).unflatten(0, (9, 4))
     expected = torch.tensor(std).float()[None, :, None, None, None].expand_as(ratio)
     torch.testing.assert_close(ratio, expected, rtol=1e-3, atol=1e-4)
     assert changed(state, plain) == {"rpn.offsets.weight", "rpn.offsets.bias"}
+
+
+@pytest.mark.parametrize(("way", "scale"), [(rpn_alone, "matlab"), (jointly, "python")])
+def test_each_way_has_the_scale_of_the_code_released_for_it(
+    way: Way, scale: Any, toy: Any, tmp_path: Path
+) -> None:
+    assert RPN.loss.scale == "released"
+    own = way(tmp_path / "own", toy)
+    asked = way(tmp_path / "asked", toy, rpn=replace(RPN, loss=RPNLossConfig(scale)))
+    assert changed(own, asked) == set()
+    for number, other in enumerate({"paper", "matlab", "python"} - {scale}):
+        folder = tmp_path / str(number)
+        config = replace(RPN, loss=RPNLossConfig(other))  # type: ignore[arg-type]
+        assert "rpn.offsets.weight" in changed(own, way(folder, toy, rpn=config))
 
 
 @pytest.mark.parametrize("scale", ["paper", "python"])

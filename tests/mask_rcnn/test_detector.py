@@ -91,7 +91,7 @@ def test_every_field_of_the_description_is_kept(tmp_path: Path) -> None:
         NetworkConfig(
             "c4",
             PyramidConfig(8, 24, 99.5),
-            PoolConfig("warp", 3, False, 5, 6),
+            PoolConfig("warp", 3, False, 5, 6, "max"),
             40,
             MaskConfig("mlp", 2, 20, 24, "softmax", False),
         ),

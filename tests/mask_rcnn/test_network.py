@@ -20,6 +20,7 @@ from mask_rcnn.detector import ready
 from mask_rcnn.loss import mask_targets
 from mask_rcnn.network import MaskRCNN
 from mask_rcnn.paste import paste
+from mask_rcnn.roi_align import RoIPooling
 from stages.errors import InputError
 from stages.stopwatch import Stopwatch
 from tests.mask_rcnn.conftest import SMALL, lively
@@ -456,6 +457,18 @@ def test_a_c4_head_that_is_no_convolution_is_not_shared() -> None:
     assert (model.mask_pool.side, model.mask_head.side) == (14, 28)
     found = gradients(model, TARGETS, "masks")
     assert {key.split(".")[1] for key in found if key.startswith("backbone.")} == {"trunk"}
+
+
+@pytest.mark.parametrize(("backbone", "shift"), [("tiny", 0.0), ("squeezenet1_1", 15.0)])
+def test_c4_pools_where_the_networks_cells_look(backbone: Any, shift: float) -> None:
+    network = replace(SMALL.network, features="c4")
+    model = lively(replace(SMALL, backbone=backbone, network=network))
+    for pool in (model.pool, model.mask_pool):
+        assert isinstance(pool, RoIPooling)
+        assert pool.shift == shift
+    found = model.eval()([PICTURE])[0]
+    assert found["masks"].shape[1:] == (72, 100)
+    assert found["scores"].isfinite().all()
 
 
 def test_c5_is_one_map_of_the_whole_network() -> None:

@@ -199,6 +199,7 @@ def test_on_one_map(runs: Path, tag: str) -> None:
     model = load(folder / "model", "cpu")
     assert model.shared == (("blocks",) if tag == "c4-shared" else ())
     assert model.rpn.strides == ((32,) if tag == "c5" else (16,))
+    assert model.proposals.before == CONFIG.one_map.test == 600
 
 
 # Found again ---------------------------------------------------------------------------------
@@ -262,20 +263,49 @@ def test_one_that_died_in_training_ends_as_one_that_did_not(
         ("proposals.after", 30, "assemble"),
         ("detection.mask_threshold", 0.4, "assemble"),
         ("train.train.mirror", True, None),  # as it is
+        ("one_map.train", 9, None),  # there are several maps
+        ("one_map.test", 9, None),
+        ("network.features", "c4", None),  # which is there
     ],
 )
 def test_another_value_makes_anew_only_what_it_shapes(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, path: str, value: Any, first: str | None
+    runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    value: Any,
+    first: str | None,
 ) -> None:
+    assert asked(runs, monkeypatch, changed(CONFIG, path, value)) == first
+
+
+def asked(runs: Path, monkeypatch: pytest.MonkeyPatch, config: Config) -> str | None:
+    """The first stage that is not there yet."""
+
     def refuse(self: Store, artifact: Any, *_: object) -> None:
         raise AskedError(artifact.path.name.rpartition("-")[0])
 
     monkeypatch.setattr(Store, "_make", refuse)
-    if first is None:
-        train_and_test(changed(CONFIG, path, value), store_in(runs))
-        return
-    with pytest.raises(AskedError, match=f"^{first}$"):
-        train_and_test(changed(CONFIG, path, value), store_in(runs))
+    try:
+        train_and_test(config, store_in(runs))
+    except AskedError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "first"),
+    [
+        ("one_map.train", 9, "train_network"),
+        ("one_map.test", 9, "assemble"),
+        ("train.proposals.before", 9, None),  # of each of several maps
+        ("proposals.before", 9, None),
+    ],
+)
+def test_and_on_one_map(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, path: str, value: Any, first: str | None
+) -> None:
+    on_one_map = changed(CONFIG, "network.features", "c4")
+    assert asked(runs, monkeypatch, changed(on_one_map, path, value)) == first
 
 
 def test_difficult_objects_teach_where_they_are_asked_to(

@@ -24,6 +24,7 @@ from stages.roi_pool import roi_pool
 STRIDE = 4
 Corner = st.floats(-30, 60, width=32)  # in pixels; the map below covers 28 x 20
 Kind = Literal["align", "pool", "warp"]
+Aggregate = Literal["average", "max"]
 
 # Inside, over each edge, around the map, smaller than a cell, flat, without size; and far outside.
 ROIS = torch.tensor(
@@ -49,8 +50,10 @@ def pooling(
     half_pixel: bool = True,
     kind: Kind = "align",
     strides: Sequence[int] = (STRIDE,),
+    aggregate: Aggregate = "average",
 ) -> RoIPooling:
-    return RoIPooling(tuple(strides), side, PoolConfig(kind, points, half_pixel))
+    config = PoolConfig(kind, points, half_pixel, aggregate=aggregate)
+    return RoIPooling(tuple(strides), side, config)
 
 
 def make_map(height: int = 5, width: int = 7, count: int = 2, channels: int = 3) -> Tensor:
@@ -80,8 +83,18 @@ def value_at(of_map: Tensor, y: float, x: float) -> Tensor:
     return (1 - down) * upper + down * lower
 
 
-def slow_align(maps: Tensor, rois: Tensor, side: int, points: int, half_pixel: bool) -> Tensor:
-    """Section 3: the RoI cut into S x S bins, of each the mean of p x p points spread evenly over it."""
+def slow_align(
+    maps: Tensor,
+    rois: Tensor,
+    side: int,
+    points: int,
+    half_pixel: bool,
+    aggregate: Aggregate = "average",
+) -> Tensor:
+    """Section 3: the RoI cut into S x S bins, of each the mean of p x p points spread evenly over it.
+
+    Or their maximum (table 2c), which is never of no point.
+    """
     pooled = torch.zeros(len(rois), maps.shape[1], side, side)
     for r, (number, *corners) in enumerate(rois.tolist()):
         x1, y1, x2, y2 = (corner / STRIDE for corner in corners)
@@ -91,13 +104,19 @@ def slow_align(maps: Tensor, rois: Tensor, side: int, points: int, half_pixel: b
             x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
         high, wide = (y2 - y1) / side, (x2 - x1) / side
         down, across = points or math.ceil(high), points or math.ceil(wide)
+        if aggregate == "max":
+            down, across = max(down, 1), max(across, 1)
         for i in range(side):
             for j in range(side):
+                values = []
                 for k in range(down):
                     for n in range(across):
                         y = y1 + (i + (k + 0.5) / down) * high
                         x = x1 + (j + (n + 0.5) / across) * wide
-                        pooled[r, :, i, j] += value_at(maps[int(number)], y, x) / (down * across)
+                        values.append(value_at(maps[int(number)], y, x))
+                if values:
+                    every = torch.stack(values)
+                    pooled[r, :, i, j] = every.mean(0) if aggregate == "average" else every.amax(0)
     return pooled
 
 
@@ -342,6 +361,47 @@ def test_a_cpus_way_is_a_gpus(kind: Kind, half_pixel: bool) -> None:
         close(ours, other, 1e-4)
 
 
+# Cells that look further right and down ------------------------------------------------------
+
+
+@pytest.mark.parametrize("half_pixel", [True, False])
+@pytest.mark.parametrize("kind", ["align", "pool", "warp"])
+@pytest.mark.parametrize("by_operator", [True, False])
+def test_a_shift_is_taken_off_in_pixels(kind: Kind, half_pixel: bool, by_operator: bool) -> None:
+    maps, config = make_map(), PoolConfig(kind, 2, half_pixel)
+    shifted = RoIPooling((STRIDE,), 3, config, shift=3.0)
+    plain = RoIPooling((STRIDE,), 3, config)
+    rois = ROIS[(ROIS[:, 3:] >= 3).all(dim=1)]
+    moved = rois - torch.tensor([0.0, 3, 3, 3, 3])
+    if by_operator:
+        found, expected = shifted.by_operator([maps], rois), plain.by_operator([maps], moved)
+    else:
+        found, expected = shifted([maps])(rois), plain([maps])(moved)
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, plain([maps])(rois))
+
+
+@pytest.mark.parametrize(
+    ("kind", "half_pixel", "off"),
+    [
+        # Interpolated where the cells look, but for the half pixel of the padded network's first one.
+        ("align", False, 0.5),
+        # As far off as with ResNet, whose cells look at 16 i: to the left by half a cell.
+        ("align", True, -7.5),
+        ("warp", True, 0.5),
+    ],
+)
+def test_where_squeezenets_map_is_interpolated(kind: Kind, half_pixel: bool, off: float) -> None:
+    """Cell i looks at 16 i + 15.5, and so it says."""
+    maps = (16 * torch.arange(30) + 15.5).expand(1, 1, 30, 30)
+    pool = RoIPooling((16,), 7, PoolConfig(kind, 2, half_pixel), shift=15.0)
+    left = torch.arange(100, 260, 0.5)  # of every phase as many
+    rois = torch.stack([left * 0, left, left * 0 + 150, left + 112, left * 0 + 250], dim=1)
+    found = pool([maps])(rois)[:, 0].mean(dim=(1, 2)) - (left + 56)
+    assert float(found.mean()) == pytest.approx(off, abs=0.3)
+    assert float((found - off).abs().max()) < (8.5 if kind == "warp" else 1e-3)
+
+
 # Of other kinds ------------------------------------------------------------------------------
 
 
@@ -386,9 +446,11 @@ def test_warp_rounds_halves_as_roi_pool() -> None:
 @pytest.mark.parametrize("kind", ["align", "pool", "warp"])
 @pytest.mark.parametrize("points", [0, 2])
 @pytest.mark.parametrize("strides", [(4,), (4, 8)])
-def test_no_roi(kind: Kind, points: int, strides: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("aggregate", ["average", "max"])
+def test_no_roi(kind: Kind, points: int, strides: tuple[int, ...], aggregate: Aggregate) -> None:
     maps = [make_map(20 // stride, 28 // stride).requires_grad_() for stride in strides]
-    pooled = pooling(6, points, kind=kind, strides=strides)(maps)(torch.zeros(0, 5))
+    pool = pooling(6, points, kind=kind, strides=strides, aggregate=aggregate)
+    pooled = pool(maps)(torch.zeros(0, 5))
     assert pooled.shape == (0, 3, 6, 6)
     pooled.sum().backward()  # type: ignore[no-untyped-call]
     for of_map in maps:
@@ -399,6 +461,131 @@ def test_no_roi(kind: Kind, points: int, strides: tuple[int, ...]) -> None:
 def test_an_image_without_rois() -> None:
     maps, rois = make_map(count=3), ROIS[ROIS[:, 0] == 1]
     close(pooling()([maps])(rois), pooling()([maps[1:2]])(rois - torch.eye(5)[0]))
+
+
+# The largest instead of the mean --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half_pixel", [True, False])
+@pytest.mark.parametrize(("side", "points"), [(1, 1), (3, 2), (2, 3), (7, 0), (1, 0), (2, 0)])
+def test_maxima_as_defined(side: int, points: int, half_pixel: bool) -> None:
+    maps = make_map()
+    pool = pooling(side, points, half_pixel, aggregate="max")
+    expected = slow_align(maps, ROIS, side, points, half_pixel, "max")
+    close(pool([maps])(ROIS), expected)
+    close(pool.by_operator([maps], ROIS), expected)  # a GPU's way
+    assert (expected[-OUTSIDE:] == 0).all()
+
+
+def test_maxima_by_hand() -> None:
+    # As `test_by_hand`: bins of 1 cell, of which the points are at 1/4 and 3/4, down and across.
+    maps = torch.arange(16.0).reshape(1, 1, 4, 4)
+    rois = torch.tensor([[0.0, 2, 2, 10, 10]])
+    # A quarter further right than the middle is 0.25 more, and further down 4 times that.
+    found = pooling(2, aggregate="max")([maps])(rois)
+    assert found.tolist() == [[[[3.75, 4.75], [7.75, 8.75]]]]
+    # Of a falling map they are the points up and to the left.
+    found = pooling(2, aggregate="max")([-maps])(rois)
+    assert found.tolist() == [[[[-1.25, -2.25], [-5.25, -6.25]]]]
+
+
+@pytest.mark.parametrize("points", [0, 1, 2])
+def test_the_largest_is_of_each_channel(points: int) -> None:
+    maps = make_map()
+    pool = pooling(3, points, aggregate="max")
+    together = pool([maps])(ROIS)
+    for channel in range(3):
+        alone = pool([maps[:, channel : channel + 1]])(ROIS)
+        close(together[:, channel : channel + 1], alone)
+
+
+@settings(max_examples=60)
+@given(
+    st.tuples(st.floats(0, 28, width=32), st.floats(0, 20, width=32)),
+    st.tuples(st.floats(0.25, 30, width=32), st.floats(0.25, 30, width=32)),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from(["align", "warp"]),
+)
+def test_no_mean_is_above_the_largest(
+    corner: tuple[float, float], sides: tuple[float, float], side: int, points: int, kind: Kind
+) -> None:
+    x, y = corner
+    maps, rois = make_map(), torch.tensor([[1.0, x, y, x + sides[0], y + sides[1]]])
+    mean = pooling(side, points, kind=kind)([maps])(rois)
+    largest = pooling(side, points, kind=kind, aggregate="max")([maps])(rois)
+    assert (largest >= mean - 1e-5).all()
+    if points == 1:
+        close(largest, mean)
+    # The largest of what is turned upside down is the smallest.
+    smallest = -pooling(side, points, kind=kind, aggregate="max")([-maps])(rois)
+    assert (smallest <= mean + 1e-5).all()
+
+
+def test_warp_takes_its_maxima_from_the_rounded_roi() -> None:
+    maps = torch.arange(16.0).reshape(1, 1, 4, 4)
+    # Cells 1 to 2, as in `test_warp_by_hand`; points of a single bin at 1/2 and 3/2 of a cell: its values.
+    rois = torch.tensor([[0, 5.0, 5, 9, 9]])
+    found = pooling(1, 2, kind="warp", aggregate="max")([maps])(rois)
+    assert found.tolist() == [[[[10]]]]
+
+
+def test_roi_pool_takes_maxima_whatever_is_asked_for() -> None:
+    maps = make_map()
+    found = [pooling(3, kind="pool", aggregate=each)([maps])(ROIS) for each in ("average", "max")]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("points", [0, 2])
+@pytest.mark.parametrize("by_operator", [True, False])
+def test_gradient_of_maxima(points: int, by_operator: bool) -> None:
+    """Against differences: a hair's change of any cell changes what comes out as the gradient says."""
+    maps = make_map(channels=2).double().requires_grad_()
+    pool = pooling(2, points, aggregate="max")
+    rois = ROIS.double()
+
+    def pooled(values: Tensor) -> Tensor:
+        return pool.by_operator([values], rois) if by_operator else pool([values])(rois)
+
+    assert torch.autograd.gradcheck(pooled, (maps,), eps=1e-7, atol=1e-5)
+
+
+def test_the_gradient_goes_to_the_largest_points_cells() -> None:
+    maps = torch.arange(16.0).reshape(1, 1, 4, 4).requires_grad_()
+    # One bin from the middle of cell 0 to that of cell 10: its largest point is at 1.5, 1.5.
+    pooled = pooling(1, aggregate="max")([maps])(torch.tensor([[0.0, 2, 2, 10, 10]]))
+    assert pooled.item() == 7.5
+    pooled.backward()  # type: ignore[no-untyped-call]
+    assert maps.grad is not None
+    assert (maps.grad == maps.grad.new_tensor(0.25)).nonzero()[:, 2:].tolist() == [
+        [1, 1],
+        [1, 2],
+        [2, 1],
+        [2, 2],
+    ]
+    assert maps.grad.sum() == 1
+
+
+@pytest.mark.parametrize("points", [0, 2])
+def test_maxima_of_each_level(points: int) -> None:
+    maps, rois = pyramid_of(), numbered(boxes_of_all_sizes())
+    pool = pooling(3, points, strides=STRIDES, aggregate="max")
+    pooled, levels = pool(maps)(rois), pool.levels(rois)
+    for number, stride in enumerate(STRIDES):
+        rows = levels == number
+        alone = pooling(3, points, strides=(stride,), aggregate="max")
+        close(pooled[rows], alone([maps[number]])(rois[rows]))
+        assert rows.any()
+
+
+@pytest.mark.parametrize("points", [0, 2])
+def test_maxima_in_bfloat16(points: int) -> None:
+    maps = make_map(channels=8).to(torch.bfloat16)
+    pool = pooling(3, points, aggregate="max")
+    with torch.no_grad():
+        pooled = pool([maps])(ROIS)
+    assert pooled.dtype == torch.bfloat16
+    close(pooled, pool([maps.float()])(ROIS), 0.05)
 
 
 # Levels --------------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ def test_scales_layers_tuned_or_not_with_regression_and_without(runs: Path) -> N
 
 def test_they_share_every_stage_they_can(runs: Path) -> None:
     made = [path.name.rpartition("-")[0] for path in (runs / "store").iterdir()]
-    for stage in ("search_selectively", "pretrain", "add_pyramid"):
+    assert made.count("search_selectively") == 2  # a split each
+    for stage in ("gather_proposals", "pretrain", "add_pyramid"):
         assert made.count(stage) == 1
     # A scale's maps; tuned, and regressors of the pyramid, for each set of scales.
     for stage in ("cache_maps", "fine_tune", "train_box_regressors"):

@@ -1,20 +1,13 @@
-"""From windows to cells: by hand, against a loop over the cells' centres, and on the networks themselves."""
+"""From windows to cells: by hand, and against a loop over the cells' centres."""
 
 from __future__ import annotations
 
-import copy
-import math
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from spp_net.projection import first_centre, project
-from stages.backbones.config import Name
-from stages.backbones.weights import Weights, build_backbone
+from spp_net.projection import project
 
 SIZE = torch.tensor([10, 20])  # height and width in cells
 
@@ -102,44 +95,3 @@ def test_exactly_the_centres_inside(corners: tuple[float, ...], first: float) ->
             assert set(inside) <= got
         else:
             assert len(got) <= 2
-
-
-# The networks --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "centre"), [("tiny", 0.5), ("alexnet", 15.5), ("squeezenet1_1", 15.5), ("vgg16", 8.0)]
-)
-def test_the_first_cells_centre(name: Name, centre: float) -> None:
-    with torch.device("meta"):
-        trunk = build_backbone(name, Weights(None, "random")).trunk
-    assert first_centre(trunk) == centre
-
-
-def all_pixels_count(trunk: nn.Module) -> nn.Module:
-    """The same geometry, in which each pixel of a receptive field has a gradient."""
-    trunk = copy.deepcopy(trunk)
-    for parent in list(trunk.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.MaxPool2d):
-                pool = nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
-                setattr(parent, name, pool)
-            elif isinstance(child, nn.ReLU):
-                setattr(parent, name, nn.Identity())
-            elif isinstance(child, nn.Conv2d):
-                nn.init.ones_(child.weight)
-    return trunk
-
-
-@pytest.mark.parametrize("name", ["tiny", "alexnet", "squeezenet1_1"])
-def test_cells_look_where_they_are_said_to(name: Name) -> None:
-    backbone = build_backbone(name, Weights(None, "random")).eval()
-    trunk = all_pixels_count(backbone.trunk)
-    image = torch.zeros(1, 3, 480, 480, requires_grad=True)
-    maps = trunk(image)
-    across = maps.shape[-1] // 2  # far from the edges, which would cut the receptive field
-    maps[0, :, 0 + across, across].sum().backward()
-    assert image.grad is not None
-    seen = np.flatnonzero(image.grad[0].abs().sum(dim=(0, 1)).numpy())
-    middle = (seen[0] + seen[-1] + 1) / 2
-    assert math.isclose(middle, first_centre(backbone.trunk) + 16 * across)

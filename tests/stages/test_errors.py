@@ -12,6 +12,7 @@ from benchmarks.detectors import find_runs
 from stages.backbones.weights import load_state, of_file
 from stages.data.coco_file import read_coco
 from stages.data.decode import decode
+from stages.data.faults import Faults
 from stages.data.size import size_of
 from stages.data.voc_lists import read_split
 from stages.data.voc_xml import read_annotation
@@ -77,8 +78,9 @@ def endless(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "read",
     [
-        *(check_regular, decode, size_of, read_split, read_config, read_list, read_coco),
+        *(check_regular, decode, size_of, read_split, read_config, read_list),
         *(of_file, load_state, Proposals),
+        lambda path: read_coco(path, Faults(path)),
         lambda path: expand(str(path)),
         read_annotation,
         lambda path: read_labels(path, {0: "a"}),

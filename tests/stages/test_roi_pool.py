@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import stages.roi_pool
-from stages.roi_pool import CHUNK, roi_pool
+from stages.roi_pool import CHUNK, place, roi_pool
 
 SCALE = 1 / 16
 Corner = st.floats(-60, 220, width=32)  # in pixels; the map below covers 112 x 80
@@ -271,3 +271,64 @@ def test_where_it_learns_the_gradient_is_the_operators(
     assert ours.grad.abs().sum() > 0
     # Added up in float32, whatever the maps are in.
     assert torch.equal(ours.grad, theirs.grad.to(dtype))
+
+
+# Cells that look further right and down ------------------------------------------------------
+
+
+def test_boxes_are_placed_by_hand() -> None:
+    boxes = torch.tensor([[20.0, 31, 52, 63], [0, 10, 9, 14], [3, 0, 90, 15]])
+    assert place(boxes, 15).tolist() == [[5, 16, 37, 48], [-15, -5, 0, 0], [-12, -15, 75, 0]]
+    assert place(boxes, 0) is boxes
+
+
+def test_a_shift_is_taken_off_in_pixels() -> None:
+    maps, rois = torch.randn(2, 3, 5, 7), many_rois(40)
+    moved = rois - torch.tensor([0.0, 15, 15, 15, 15])
+    inside = (moved[:, 3:] >= 0).all(dim=1)
+    assert 10 < inside.sum() < 40
+    pooled = roi_pool(maps, rois, 4, SCALE, 15.0)
+    assert torch.equal(pooled[inside], plainly(maps, moved[inside]))
+    assert not torch.equal(pooled, plainly(maps, rois))
+
+
+@pytest.mark.parametrize("threads_asked", [False, True])
+def test_shifted_and_shared_out(threads: list[int], threads_asked: bool) -> None:
+    maps, rois = torch.randn(2, 3, 5, 7), many_rois(2 * CHUNK if threads_asked else CHUNK)
+    expected = torch.cat([roi_pool(maps, roi[None], 4, SCALE, 15.0) for roi in rois])
+    assert torch.equal(roi_pool(maps, rois, 4, SCALE, 15.0), expected)
+    assert threads == ([3] if threads_asked else [])
+
+
+@given(st.tuples(st.floats(0, 111, width=32), st.floats(0, 79, width=32)))
+def test_no_box_of_the_image_is_left_of_all_cells_or_above(corner: tuple[float, float]) -> None:
+    """It has something of the map in it, however small; at the far edges as without a shift."""
+    maps = torch.rand(1, 2, 5, 7) + 1
+    x, y = corner
+    roi = torch.tensor([[0, x, y, x + 1, y + 1]])
+    least = roi_pool(maps, roi, 2, SCALE, 15.0).amax(dim=(2, 3)).min()
+    far = (x - 15) / 16 >= 6.5 or (y - 15) / 16 >= 4.5
+    assert (least > 0) != far
+
+
+def test_left_of_the_first_centre_is_the_first_cell() -> None:
+    maps = torch.arange(1, 36).float().view(1, 1, 5, 7)
+    roi = torch.tensor([[0.0, 0, 0, 6, 6]])
+    assert roi_pool(maps, roi, 2, SCALE, 15.0).max() == 1
+    assert roi_pool(maps, torch.tensor([[0.0, 0, 20, 6, 30]]), 2, SCALE, 15.0).max() == 8
+
+
+def test_the_gradient_of_shifted_rois_is_the_operators() -> None:
+    values = torch.randn(2, 3, 5, 7)
+    rois = torch.tensor([[0, 20.0, 20, 60, 70], [1, 0, 0, 112, 80], [0, 0, 30, 40, 50]])
+    ours, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
+    pooled = roi_pool(ours, rois, 4, SCALE, 15.0)
+    expected = torchvision.ops.roi_pool(
+        theirs, rois - torch.tensor([0.0, 15, 15, 15, 15]), 4, SCALE
+    )
+    assert torch.equal(pooled, expected)
+    of_pooled = torch.randint(-3, 4, expected.shape).float()
+    pooled.backward(of_pooled)  # type: ignore[no-untyped-call]
+    expected.backward(of_pooled)
+    assert ours.grad is not None and theirs.grad is not None
+    assert torch.equal(ours.grad, theirs.grad)

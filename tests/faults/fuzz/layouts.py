@@ -1,9 +1,11 @@
-"""The three layouts of data sets, each of two or three tiny photographs with boxes and masks."""
+"""The layouts of data sets, each of two or three tiny photographs with boxes and masks."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL import Image
 from stages.data.coco import COCOFolder
 from stages.data.decode import image_of
 from stages.data.images import masks_of
+from stages.data.labelme import LabelMeFolder
 from stages.data.records import Dataset, Record
 from stages.data.voc import VOCFolder
 from stages.data.yolo import YOLOFolder
@@ -119,6 +122,42 @@ def _xml(draw: st.DrawFn, folder: Path) -> Case:
         text = text.replace("</annotation>", f"<object>{thing}</object>" * 300 + "</annotation>")
     encoding = draw(st.sampled_from(("utf-8", "utf-8", "utf-8", "utf-16", "latin-1")))
     return Case(name, text.encode(encoding, "replace"))
+
+
+LINES = [
+    *('"a"', '"a" 1', '"a', "a 1", "a -1", "a  0", "a (1)", "a.jpg", "A.JPG", "a.xml", "./a", "a/"),
+    *(
+        "JPEGImages/a.jpg",
+        "/JPEGImages/a.jpg",
+        "..\\JPEGImages\\a.jpg",
+        "C:\\a.jpg",
+        "b\na",
+        "a\na",
+    ),
+    *(
+        "../JPEGImages/a",
+        "JPEGImages/../JPEGImages/a",
+        ".jpg",
+        "..jpg",
+        '""',
+        '"a\\"',
+        "a\\",
+        "//a.jpg",
+    ),
+]
+
+
+def _voc_cases(folder: Path) -> st.SearchStrategy[Case]:
+    """XML, and lists as other tools write them."""
+    lines = st.lists(
+        st.sampled_from([*LINES, *WORDS]) | st.text(max_size=9), min_size=1, max_size=3
+    )
+    lists = lines.map(
+        lambda of_list: Case(
+            "ImageSets/Main/trainval.txt", "\n".join(of_list).encode("utf-8", "replace")
+        )
+    )
+    return st.one_of(_xml(folder), _xml(folder), lists)
 
 
 def _read_voc(folder: Path, _: str) -> None:
@@ -281,6 +320,80 @@ def _yamls(folder: Path) -> st.SearchStrategy[Case]:
     )
 
 
-VOC = Reader("VOC XML, lists, masks", _voc, _read_voc, _xml)
+# LabelMe -----------------------------------------------------------------------------------------
+
+
+def _shape(kind: str, *points: float, **more: Any) -> dict[str, Any]:
+    pairs = [list(pair) for pair in zip(points[::2], points[1::2], strict=True)]
+    return {"label": "cat", "shape_type": kind, "points": pairs, "group_id": None, **more}
+
+
+def _png(width: int, height: int) -> str:
+    file = BytesIO()
+    Image.fromarray(np.ones((height, width), bool)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _labelme(folder: Path) -> Sequence[str]:
+    shapes = [
+        _shape("polygon", 2, 3, 9, 3, 9, 12, group_id=1),
+        _shape("polygon", 12, 3, 19, 3.5, 19, 12, group_id=1),
+        _shape("rectangle", 20, 12, 3, 1) | {"label": "dog"},
+        _shape("circle", 10, 8, 13, 12),
+        _shape("mask", 4, 5, 9, 8, mask=_png(6, 4)),
+        _shape("point", 4, 5),
+    ]
+    for stem in "ab":
+        photograph(folder / f"{stem}.jpg")
+        data = {
+            "version": "5.4.1",
+            "shapes": shapes,
+            "imagePath": f"{stem}.jpg",
+            "imageData": None,
+            "imageHeight": HEIGHT,
+            "imageWidth": WIDTH,
+        }
+        (folder / f"{stem}.json").write_text(json.dumps(data))
+    return ["a.json"]
+
+
+def _read_labelme(folder: Path, _: str) -> None:
+    read_whole(LabelMeFolder(folder, "labelme"))
+
+
+@st.composite
+def _shapes(draw: st.DrawFn, folder: Path) -> Case:
+    """Shapes of another kind than their points, masks of other sizes, images of other sizes."""
+    data = json.loads((folder / "a.json").read_text())
+    shape = draw(st.sampled_from(data["shapes"]))
+    how = draw(st.sampled_from(("kind", "points", "mask", "size", "group", "many", "zigzag")))
+    number = st.sampled_from((0, -1, 0.5, 23, 24, 48.5, 1e6, 2**31, -(2.0**31), 10**400))
+    if how == "kind":
+        kinds = ("polygon", "rectangle", "circle", "mask", "rotation", "line", "x" * 3000, None, 5)
+        shape["shape_type"] = draw(st.sampled_from(kinds))
+    elif how == "points":
+        shape["points"] = draw(st.lists(st.lists(number, min_size=2, max_size=2), max_size=5))
+    elif how == "mask":
+        width, height = draw(st.sampled_from(((6, 4), (1, 1), (4, 6), (3000, 3000))))
+        shape |= {"shape_type": "mask", "mask": _png(width, height)[: draw(st.integers(0, 400))]}
+        corner = st.sampled_from((-1, 0, 4, 23, 24, 2999))
+        shape["points"] = [[draw(corner), draw(corner)], [draw(corner), draw(corner)]]
+    elif how == "size":
+        data["imageWidth"] = draw(st.sampled_from((0, None, WIDTH, 1, 2**15, 2**31 - 1, 2**31)))
+        data["imageHeight"] = draw(st.sampled_from((0, None, HEIGHT, 1.5, 2**15, 2**31 - 1)))
+    elif how == "group":
+        shape["group_id"] = draw(st.sampled_from((1, True, "1", 1.0, [], {}, 10**400)))
+    elif how == "many":
+        data["shapes"] += [
+            shape | {"label": f"{n}"} for n in range(draw(st.sampled_from((9, 900))))
+        ]
+    else:
+        far = draw(st.sampled_from((47.0, 48, 49)))
+        shape |= {"shape_type": "polygon", "points": [[-far, 0], [far, HEIGHT]] * 30_000}
+    return Case("a.json", json.dumps(data).encode())
+
+
+LABELME = Reader("LabelMe JSON", _labelme, _read_labelme, _shapes)
+VOC = Reader("VOC XML, lists, masks", _voc, _read_voc, _voc_cases)
 COCO = Reader("COCO JSON", _coco, _read_coco, _outlines)
 YOLO = Reader("YOLO data.yaml, labels, lists", _yolo, _read_yolo, _yamls)

@@ -11,6 +11,7 @@ from stages.data.files import (
     IMAGE_SUFFIXES,
     Names,
     folders_below,
+    folders_in,
     image_stem,
     is_image,
     is_writable,
@@ -113,6 +114,50 @@ def test_a_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert names.image_of(tmp_path, f"{n:03}") == tmp_path / f"{n:03}.JPG"
         assert names.has(tmp_path / f"{n:03}.JPG")
     assert len(listed) == 1
+
+
+def test_files_of_an_ending(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "d.xml").mkdir()
+    (tmp_path / "e.xml").symlink_to(tmp_path / "nowhere")
+    for name in ("a b.xml", "B.XML", "c.Xml", "inner/f.xml", "._a.xml", "a.xml.txt", "a.jpg"):
+        (tmp_path / name).write_text("")
+    names = Names()
+    assert names.files_in(tmp_path, ".xml") == {
+        "a b": tmp_path / "a b.xml",
+        "B": tmp_path / "B.XML",
+        "c": tmp_path / "c.Xml",
+    }
+    assert names.files_in(tmp_path / "none", ".xml") == {}
+    for stem, name in {
+        "a b": "a b.xml",
+        "B": "B.XML",
+        "c": "c.Xml",
+        "inner/f": "inner/f.xml",
+    }.items():
+        assert names.file_of(tmp_path, stem, ".xml") == tmp_path / name
+    for stem in ("a", "d", "e", "../a b", str(tmp_path / "a b")):
+        assert names.file_of(tmp_path, stem, ".xml") is None
+
+
+def test_images_by_their_names(tmp_path: Path) -> None:
+    for name in ("a.png", "a.JPG", "b c.tif", "d.xml", "._a.jpg"):
+        (tmp_path / name).write_text("")
+    assert Names().images_in(tmp_path) == {
+        "a": [tmp_path / "a.JPG", tmp_path / "a.png"],
+        "b c": [tmp_path / "b c.tif"],
+    }
+    assert Names().images_in(tmp_path / "none") == {}
+
+
+def test_folders_in_a_folder(tmp_path: Path) -> None:
+    for name in ("b/c", "A", ".hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "x")
+    assert folders_in(tmp_path) == [tmp_path / name for name in ("A", "b", "link")]
+    assert folders_in(tmp_path / "file") == folders_in(tmp_path / "none") == []
 
 
 def test_stamps_are_by_name_and_suffix(tmp_path: Path) -> None:

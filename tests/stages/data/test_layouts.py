@@ -17,9 +17,13 @@ from PIL import Image
 from stages.data.coco import COCOFolder
 from stages.data.decode import image_of
 from stages.data.images import masks_of
+from stages.data.labelme import LabelMeFolder
+from stages.data.layouts import open_folder
 from stages.data.records import Dataset
 from stages.data.voc import VOCFolder
+from stages.data.xml_beside import XMLFolder
 from stages.data.yolo import YOLOFolder
+from stages.errors import InputError
 
 Make = Callable[..., Path]
 # Whole pixels, which VOC's are; continuous.
@@ -77,6 +81,35 @@ def test_the_same_records(three: list[Dataset]) -> None:
                 assert (image_of(record) == image_of(first)).all()
 
 
+def test_labelme_has_the_same_records(three: list[Dataset], tmp_path: Path) -> None:
+    voc = VOCFolder(tmp_path / "voc", "scenes")
+    for split, stems in SPLITS.items():
+        (tmp_path / "labelme" / split).mkdir(parents=True)
+        for stem in stems:
+            path = tmp_path / "labelme" / split / f"{stem}.jpg"
+            path.write_bytes((voc.root / "JPEGImages" / path.name).read_bytes())
+            shapes = [
+                {"label": name, "points": [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]}
+                for name, x1, y1, x2, y2 in SCENES[stem]
+            ]
+            path.with_suffix(".json").write_text(json.dumps({"shapes": shapes}))
+    labelme = open_folder(tmp_path / "labelme", "scenes")
+    assert isinstance(labelme, LabelMeFolder)
+    assert labelme.classes == voc.classes
+    for split in ("train", "test"):
+        both = (
+            sorted(getattr(data, split), key=lambda record: record.path.stem)
+            for data in (voc, labelme)
+        )
+        for record, other in zip(*both, strict=True):
+            assert record.path.name == other.path.name
+            assert (record.width, record.height) == (other.width, other.height)
+            assert (record.boxes == other.boxes).all()
+            assert (record.labels == other.labels).all()
+            if len(record.labels):
+                assert (masks_of(record) == masks_of(other)).all()
+
+
 def test_each_has_its_own_numbers_for_the_classes(three: list[Dataset]) -> None:
     voc, coco, yolo = (dict(zip(d.classes, d.category_ids, strict=True)) for d in three)
     assert voc == {"cat": 1, "dog": 2}
@@ -84,12 +117,132 @@ def test_each_has_its_own_numbers_for_the_classes(three: list[Dataset]) -> None:
     assert yolo == {"cat": 0, "dog": 1}
 
 
+# ------------------------------------------------------------------ which layout a folder is in
+
+XML = (
+    "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+    "<ymax>9</ymax></bndbox></object></annotation>"
+)
+SHAPES = json.dumps({"shapes": [{"label": "cat", "points": [[0, 0], [9, 0], [9, 9]]}]})
+LABELS = "0 0.5 0.5 0.5 0.5\n"
+
+
+def _written(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jpg":
+            Image.new("RGB", (48, 40)).save(path)
+        else:
+            path.write_text(content)
+    return root
+
+
+def _coco(*names: str) -> str:
+    return json.dumps(
+        {
+            "images": [
+                {"id": i, "file_name": name, "width": 48, "height": 40}
+                for i, name in enumerate(names)
+            ],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [
+                {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 9, 9]}
+                for i, _ in enumerate(names)
+            ],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "layout"),
+    [
+        # Each with what another layout could take for its own.
+        (
+            {
+                "JPEGImages/a.jpg": "",
+                "Annotations/a.xml": XML,
+                "ImageSets/Main/train.txt": "a",
+                "data.yaml": "train: JPEGImages\nval: JPEGImages\nnames: [cat]",
+            },
+            VOCFolder,
+        ),
+        ({"JPEGImages/a.jpg": "", "Annotations/a.xml": XML}, XMLFolder),
+        ({"JPEGImages/a.jpg": "", "Annotations/a.xml": XML, "ImageSets/x": ""}, XMLFolder),
+        ({"train/a.jpg": "", "train/a.xml": XML, "test/b.jpg": "", "test/b.xml": XML}, XMLFolder),
+        ({"images/a.jpg": "", "labels/a.xml": XML, "classes.txt": "cat"}, XMLFolder),
+        ({"images/a.jpg": "", "annotations/a.json": SHAPES}, LabelMeFolder),
+        ({"a.jpg": "", "a.json": SHAPES}, LabelMeFolder),
+        ({"train/a.jpg": "", "train/a.json": SHAPES}, LabelMeFolder),
+        ({"images/a.jpg": "", "annotations/train.json": _coco("a.jpg")}, COCOFolder),
+        ({"train/a.jpg": "", "train/_annotations.coco.json": _coco("a.jpg")}, COCOFolder),
+        ({"images/a.jpg": "", "result.json": _coco("a.jpg")}, COCOFolder),
+        # A COCO file that bears an image's name is still COCO's.
+        ({"train/a.jpg": "", "train/a.json": _coco("a.jpg")}, COCOFolder),
+        (
+            {
+                "images/a.jpg": "",
+                "labels/a.txt": LABELS,
+                "data.yaml": "train: images\nnames: [cat]",
+            },
+            YOLOFolder,
+        ),
+        (
+            {
+                "images/a.jpg": "",
+                "labels/a.txt": LABELS,
+                "classes.txt": "cat",
+                "notes.json": '{"categories": [{"id": 0, "name": "cat"}], "info": {}}',
+            },
+            YOLOFolder,
+        ),
+    ],
+)
+def test_no_layout_takes_anothers_folder(
+    tmp_path: Path, files: dict[str, str], layout: type
+) -> None:
+    data = open_folder(_written(tmp_path, files), "mine")
+    assert type(data) is layout
+    assert data.classes == ("cat",)
+    assert len(data.train) >= 1
+
+
+@pytest.mark.parametrize("files", [["a.jpg", "b/c.PNG"], ["images/a.jpg", "images/b.webp"]])
+def test_pictures_alone(tmp_path: Path, files: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    with pytest.raises(InputError) as raised:
+        open_folder(tmp_path, "mine")
+    line = raised.value.line
+    assert line.startswith(f"{tmp_path}: 2 images without annotations")
+    assert all(tool in line for tool in ("labelImg", "CVAT", "Label Studio", "Roboflow"))
+
+
+@pytest.mark.parametrize("files", [{}, {"a.jpg": "", "objects.csv": ""}, {"a.xml": XML}])
+def test_no_layout(tmp_path: Path, files: dict[str, str]) -> None:
+    with pytest.raises(InputError) as raised:
+        open_folder(_written(tmp_path, files), "mine")
+    line = raised.value.line
+    assert line.startswith(f"{tmp_path}: no data set that we read: ")
+    assert all(f"({name}" in line for name in ("VOC", "labelImg", "LabelMe", "COCO", "YOLO"))
+
+
+def test_half_of_a_layout_says_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    with pytest.raises(InputError, match=r"Annotations: no such folder \(the VOC layout has one\)"):
+        open_folder(tmp_path, "mine")
+
+
 # ------------------------------------------------------------------ round trips
 
 
 @st.composite
 def _scenes(draw: st.DrawFn) -> tuple[tuple[int, int], np.ndarray, list[int]]:
-    """Width and height; boxes float64 [N, 4] inside the image, of 0.1 pixels at least; classes."""
+    """Width and height; boxes float64 [N, 4] inside the image, of 0.1 pixels at least; classes.
+
+    No two boxes are alike: the second would be taken for the first, written twice.
+    """
     width, height = draw(st.integers(1, 4000)), draw(st.integers(1, 4000))
     boxes = []
     for _ in range(draw(st.integers(1, 6))):
@@ -98,7 +251,9 @@ def _scenes(draw: st.DrawFn) -> tuple[tuple[int, int], np.ndarray, list[int]]:
             low = draw(st.floats(0, side - 0.1))
             corners.append((low, draw(st.floats(low + 0.1, side))))
         (x1, x2), (y1, y2) = corners
-        boxes.append((x1, y1, x2, y2))
+        box = (x1, y1, x2, y2)
+        if all(np.abs(np.subtract(box, other)).max() > 0.05 for other in boxes):
+            boxes.append(box)
     return (width, height), np.array(boxes), [draw(st.integers(0, 2)) for _ in boxes]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stages.data.load import DataConfig, load_data
+from stages.data.parts import TrainingSplit
 from stages.data.shapes import ShapesConfig
 from stages.errors import InputError
 from stages.seals import digest
@@ -49,6 +51,16 @@ def test_the_drawn_sets_fingerprint_is_not_of_its_files(store: Store) -> None:
     data = load_data(DataConfig(shapes=SHAPES), store)
     elsewhere = Store(store.root.parent / "elsewhere")
     assert load_data(DataConfig(shapes=SHAPES), elsewhere).fingerprint == data.fingerprint
+
+
+def test_drawn_otherwise_other_things_are_learnt(store: Store) -> None:
+    """With the same boxes, perhaps."""
+    data = load_data(DataConfig(shapes=SHAPES), store)
+    paler = load_data(DataConfig(shapes=dataclasses.replace(SHAPES, contrast=9.0)), store)
+    assert TrainingSplit(paler).fingerprint != TrainingSplit(data).fingerprint
+    elsewhere = Store(store.root.parent / "elsewhere")
+    again = load_data(DataConfig(shapes=SHAPES), elsewhere)
+    assert TrainingSplit(again).fingerprint == TrainingSplit(data).fingerprint
 
 
 def test_a_path(

@@ -271,9 +271,13 @@ def test_both_ways_in_one_data_set_are_refused_with_both_files(make: Make, store
 @pytest.mark.parametrize(
     ("negatives", "kept", "what"),
     [
-        ("auto", ["a", "b", "c"], "teach what is background (--data.negatives skip changes that)"),
-        ("use", ["a", "b", "c"], "teach what is background (--data.negatives skip changes that)"),
-        ("skip", ["b"], "are left out (--data.negatives use changes that)"),
+        ("auto", ["b"], "are left out (--data.negatives use has them teach what is background)"),
+        (
+            "use",
+            ["a", "b", "c"],
+            "teach what is background (--data.negatives skip leaves them out)",
+        ),
+        ("skip", ["b"], "are left out (--data.negatives use has them teach what is background)"),
     ],
 )
 def test_images_without_objects(

@@ -173,3 +173,13 @@ def test_any_string_is_refused_or_is_a_mask_of_that_size(counts: str) -> None:
     except ValueError:
         return
     assert draw_segmentations([outline], 4, 3).shape == (1, 3, 4)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 5])
+def test_an_object_of_many_parts(parts: int) -> None:
+    """Seen behind bars: its mask is all of them, where two overlap once."""
+    apart = [[10 * i, 5, 10 * i + 6, 5, 10 * i + 6, 11, 10 * i, 11] for i in range(parts)]
+    (mask,) = draw_segmentations([polygons_of(apart, 60, 20)], 60, 20)
+    assert mask.sum() == 36 * parts
+    again = [*apart, apart[0]]
+    assert (draw_segmentations([polygons_of(again, 60, 20)], 60, 20)[0] == mask).all()

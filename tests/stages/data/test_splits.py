@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.data.coco import kinds_of
-from stages.data.splits import choose_splits
+from stages.data.splits import choose_splits, spelt, usual_kind
 from stages.errors import InputError
 
 WHERE = Path("somewhere")
@@ -75,3 +75,25 @@ def test_one_split_for_both_is_the_users_own_doing(capsys: pytest.CaptureFixture
     assert choose("train", "train", "train") == ("train", "train")
     (warning,) = capsys.readouterr().err.splitlines()
     assert "same images" in warning
+
+
+def test_kinds_by_the_whole_name_in_any_case() -> None:
+    kinds = {
+        "trainval": "trainval",
+        "Train": "train",
+        "train2017": "train",
+        "VALID": "val",
+        "Validation": "val",
+        "val_2": "val",
+        "test-1": "test",
+    }
+    assert {name: usual_kind(name) for name in kinds} == kinds
+    assert not any(map(usual_kind, ["cat_train", "training", "default", "my test", "", "test1a"]))
+
+
+def test_names_as_they_are_spelt() -> None:
+    assert spelt("train", ["Train", "Test"]) == "Train"
+    assert spelt("train", ["Train", "train"]) == "train"
+    assert spelt("TRAIN", ["Train", "train"]) == "TRAIN"  # either could be meant
+    assert spelt("few", ["Train"]) == "few"
+    assert spelt("auto", ["AUTO"]) == "auto"

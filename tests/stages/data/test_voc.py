@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from stages.data.decode import image_of
+from stages.data.faults import Faults
 from stages.data.images import masks_of
+from stages.data.layouts import Negatives, open_folder
 from stages.data.voc import VOCFolder
-from stages.data.voc_lists import read_split
-from stages.data.voc_xml import read_annotation
 from stages.errors import InputError
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
@@ -25,21 +25,6 @@ CAT, DOG = ("cat", 3, 4, 20, 30), ("dog", 10, 2, 40, 33, 1)
 @pytest.fixture
 def made(make_voc: Make) -> Path:
     return make_voc({"one": [CAT, DOG], "two": [DOG], "three": [CAT]})
-
-
-def xml_of(tmp_path: Path, text: str | bytes) -> Path:
-    path = tmp_path / "a.xml"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-def fault_of(path: Path) -> str:
-    with pytest.raises(InputError) as raised:
-        read_annotation(path)
-    message = str(raised.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
 
 
 # ------------------------------------------------------------------ boxes
@@ -167,6 +152,19 @@ def test_masks_of_some_images(make_voc: Make) -> None:
     assert (masks == np.stack([pixels == 1, pixels == 2])).all()  # 255 is no object's
 
 
+def test_an_object_without_pixels_in_the_masks_leaves_the_others_theirs(make_voc: Make) -> None:
+    root = make_voc({"a": [CAT, DOG, ("emu", 30, 30, 40, 40)], "b": [CAT]})
+    (root / "SegmentationObject").mkdir()
+    pixels = np.zeros((40, 48), np.uint8)
+    pixels[3:30, 2:20], pixels[30:40, 30:40] = 1, 3
+    Image.fromarray(pixels).save(root / "SegmentationObject" / "a.PNG")
+    (record,) = VOCFolder(root, "made").train
+    assert record.has_masks
+    masks = masks_of(record).numpy()
+    assert (masks == np.stack([pixels == 1, pixels == 2, pixels == 3])).all()
+    assert masks.any(axis=(1, 2)).tolist() == [True, False, True]
+
+
 def test_category_ids(made: Path) -> None:
     assert VOCFolder(made, "made").category_ids == (1, 2)
 
@@ -218,27 +216,105 @@ def test_splits_by_name(make_voc: Make) -> None:
     assert stems(root, "few") == (["c"], ["e"])
 
 
-@pytest.mark.parametrize("splits", [("val", "val"), ("test", "auto"), ("auto", "trainval")])
+@pytest.mark.parametrize("splits", [("test", "auto"), ("auto", "trainval")])
 def test_one_split_for_both_is_refused(make_voc: Make, splits: tuple[str, str]) -> None:
     root = make_voc(FIVE, {"trainval": "ab", "val": "c", "test": "d"})
     with pytest.raises(InputError, match="both the training and the test split"):
         VOCFolder(root, "made", *splits)
 
 
+def test_one_split_for_both_is_the_users_own_doing(
+    make_voc: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(FIVE, {"trainval": "ab", "val": "c", "test": "d"})
+    data = VOCFolder(root, "made", "val", "val")
+    assert not data.one_split
+    assert "warning: training and testing on the same images, val" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["default", "train", "test", "Valid"])
+def test_the_only_list_is_both(make_voc: Make, name: str) -> None:
+    """A part of it is held out, by whoever asks for it."""
+    root = make_voc(FIVE, {name: "abcde", "cat_" + name: "ab"})
+    data = VOCFolder(root, "made")
+    assert data.one_split
+    assert [r.image_id for r in data.train] == [r.image_id for r in data.test] == [*"abcde"]
+    assert not VOCFolder(root, "made", name, name).one_split
+
+
 @pytest.mark.parametrize(
-    ("splits", "wanted", "missing"),
+    ("splits", "wanted", "fault"),
     [
-        ({"test": "a"}, ("auto", "auto"), "trainval.txt or train.txt"),
-        ({"trainval": "a"}, ("auto", "auto"), "test.txt or val.txt"),
-        ({"trainval": "a", "test": "b"}, ("other", "auto"), "other.txt"),
+        ({"val": "a", "test": "b"}, ("auto", "auto"), "has test, val; none of them is the usual"),
+        ({"train": "a", "few": "b"}, ("auto", "auto"), "none of them is the usual one to test on"),
+        ({"trainval": "a", "test": "b"}, ("other", "auto"), "there is no split 'other' to train"),
+        ({"train": "a", "Train": "b", "val": "c"}, ("auto", "auto"), "Train and train could both"),
+        ({}, ("auto", "auto"), "holds no list of images, such as train.txt"),
     ],
 )
 def test_a_split_that_is_not_there_is_named(
-    make_voc: Make, splits: dict[str, str], wanted: tuple[str, str], missing: str
+    make_voc: Make, splits: dict[str, str], wanted: tuple[str, str], fault: str
 ) -> None:
     root = make_voc(FIVE, splits)
-    with pytest.raises(InputError, match=f"Main: holds no {missing}"):
+    with pytest.raises(InputError, match=f"ImageSets/Main: .*{fault}"):
         VOCFolder(root, "made", *wanted)
+
+
+def test_lists_in_any_case(make_voc: Make) -> None:
+    root = make_voc(FIVE, {"Train": "ab", "VAL": "c", "Test": "de"})
+    (root / "ImageSets/Main/Test.txt").rename(root / "ImageSets/Main/Test.TXT")
+    assert stems(root) == (["a", "b"], ["d", "e"])
+    assert stems(root, "train", "val") == (["a", "b"], ["c"])
+
+
+def test_lists_of_a_class_are_no_splits(make_voc: Make) -> None:
+    """The devkit has four for each class: which images show it."""
+    root = make_voc(FIVE, {"train": "ab", "val": "c", "cat_train": "ab", "cat_val": "c"})
+    for name in ("cat_train", "cat_val"):
+        path = root / "ImageSets/Main" / f"{name}.txt"
+        path.write_text("".join(f"{line} -1\n" for line in path.read_text().split()))
+    assert stems(root) == (["a", "b"], ["c"])
+    assert stems(root, "cat_train", "cat_val") == (
+        ["a", "b"],
+        ["c"],
+    )  # but if someone asks for them
+
+
+@pytest.mark.parametrize(
+    ("splits", "train", "test"),
+    [
+        # A trainval may hold the images of val.
+        ({"trainval": "abc", "train": "ab", "val": "c", "test": ""}, "ab", "c"),
+        ({"train": "ab", "val": "c", "test": ""}, "ab", "c"),
+        ({"trainval": "", "train": "ab", "test": "d"}, "ab", "d"),
+        ({"train": "abc", "val": "", "test": ""}, "abc", "abc"),
+    ],
+)
+def test_an_empty_list_is_no_split_and_that_is_said(
+    make_voc: Make,
+    splits: dict[str, str],
+    train: str,
+    test: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = make_voc(FIVE, splits)
+    assert stems(root) == ([*train], [*test])
+    said = capsys.readouterr().err.splitlines()
+    empty = sorted(name for name, listed in splits.items() if not listed)
+    assert [line.partition(":")[0] for line in said] == [
+        f"{root}/ImageSets/Main/{name}.txt" for name in empty
+    ]
+    assert all("lists no image; training is on tra" in line for line in said)
+
+
+def test_an_empty_list_that_is_asked_for(make_voc: Make) -> None:
+    root = make_voc(FIVE, {"train": "ab", "val": "c", "test": ""})
+    with pytest.raises(InputError, match=r"test\.txt: lists no image"):
+        stems(root, "train", "test")
+    (root / "ImageSets/Main/val.txt").write_text("")
+    (root / "ImageSets/Main/train.txt").write_text("")
+    with pytest.raises(InputError, match=r"test\.txt: lists no image"):
+        VOCFolder(root, "made")
 
 
 @pytest.mark.parametrize("part", ["", "JPEGImages", "Annotations", "ImageSets/Main"])
@@ -249,34 +325,6 @@ def test_a_folder_that_is_not_there_is_named(made: Path, part: str) -> None:
     assert str(raised.value).startswith(f"{made / part}: no such folder")
 
 
-def test_a_list_with_a_second_column(tmp_path: Path) -> None:
-    (tmp_path / "cat_train.txt").write_text("a -1\r\n\nb  1\n  c 0  \n")
-    assert read_split(tmp_path / "cat_train.txt") == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    ("content", "fault"),
-    [
-        (b"a\n../b\n", "'../b' is not a plain file name"),
-        (b"..\n", "'..' is not a plain file name"),
-        (b".\n", "'.' is not a plain file name"),
-        (b"/etc/passwd\n", "'/etc/passwd' is not a plain file name"),
-        (b"a\\..\\b\n", "is not a plain file name"),
-        (b"", "lists no image"),
-        (b" \n\n", "lists no image"),
-        (b"a\nb\na\n", "lists 'a' twice"),
-        (b"a\n\xff\xfe\n", "decode"),
-    ],
-)
-def test_a_list_that_is_none(tmp_path: Path, content: bytes, fault: str) -> None:
-    path = tmp_path / "test.txt"
-    path.write_bytes(content)
-    with pytest.raises(InputError) as raised:
-        read_split(path)
-    assert str(raised.value).startswith(f"{path}: ")
-    assert fault in str(raised.value)
-
-
 def test_a_listed_image_that_is_not_there(made: Path) -> None:
     (made / "JPEGImages" / "two.jpg").unlink()
     with pytest.raises(InputError, match=r"trainval\.txt: lists 'two', but .*two\.jpg is missing"):
@@ -285,113 +333,116 @@ def test_a_listed_image_that_is_not_there(made: Path) -> None:
 
 def test_a_listed_image_without_annotation(made: Path) -> None:
     (made / "Annotations" / "three.xml").unlink()
-    with pytest.raises(InputError, match=r"three\.xml: missing"):
+    with pytest.raises(InputError, match=r"three\.xml: missing; .* --data\.negatives use"):
         _ = VOCFolder(made, "made").test
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpeg", ".JPG", ".bmp", ".webp"])
+def test_images_without_annotation_are_counted_and_used_or_left_out_if_asked(
+    make_voc: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As labelImg leaves those that show nothing."""
+    root = make_voc(FIVE, {"train": "abcd", "test": "e"})
+    for stem in "bcd":
+        (root / "Annotations" / f"{stem}.xml").unlink()
+    path = root / "ImageSets/Main/train.txt"
+    with pytest.raises(InputError) as raised:
+        _ = VOCFolder(root, "made").train
+    assert raised.value.line.startswith(
+        f"{path}: images without an annotation: 3: b, c, d; if they"
+    )
+    assert "--data.negatives use" in raised.value.line
+    assert capsys.readouterr().err == ""
+
+    data = VOCFolder(root, "made", negatives="use")
+    assert [r.image_id for r in data.train] == [*"abcd"]
+    assert [len(r.boxes) for r in data.train] == [1, 0, 0, 0]
+    assert {(r.width, r.height) for r in data.train} == {(48, 40)}
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"{path}: images without an annotation, so without objects: 3: b, c, d"
+
+    (root / "Annotations" / "e.xml").unlink()
+    data = VOCFolder(root, "made", negatives="skip")
+    assert [r.image_id for r in data.train] == ["a"]
+    assert data.test == []
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_an_annotation_that_was_not_fetched_is_no_image_without_objects(made: Path) -> None:
+    (made / "Annotations" / "two.xml").unlink()
+    (made / "Annotations" / "two.xml").symlink_to(made / "not fetched.xml")
+    with pytest.raises(InputError, match=r"two\.xml: missing$"):
+        _ = VOCFolder(made, "made", negatives="use").train
+
+
+def test_every_fault_of_both_splits_is_named(
+    make_voc: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc(FIVE, {"train": ["a", "b", "c", "nowhere"], "test": ["d", "e", "e"]})
+    (root / "Annotations/a.xml").write_text("no xml")
+    (root / "Annotations/b.xml").unlink()
+    (root / "JPEGImages/d.jpg").unlink()
+    data = VOCFolder(root, "made")
+    with pytest.raises(InputError, match=f"{root}: 5 faults, named above; nothing was trained"):
+        _ = data.classes
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 5
+    for fault in ("a.xml: not readable", "b.xml: missing", "'nowhere'", "'d'", "lists 'e' twice"):
+        assert sum(fault in line for line in said) == 1
+    faults = Faults(root)
+    train, test = data.read(faults)
+    assert len(faults.lines) == 5
+    assert [r.image_id for r in train] == ["c"]
+    assert [r.image_id for r in test] == ["e"]
+
+
+def test_names_with_blanks_and_the_images_they_could_be_taken_for(make_voc: Make) -> None:
+    things = {name: [CAT] for name in ("a", "a (1)", "a 1", "b", "shot 0")}
+    root = make_voc(things, {"train": ["a", "b"], "test": ["a (1)", "a 1"]})
+    assert stems(root) == (["a", "b"], ["a (1)", "a 1"])
+    (root / "ImageSets/Main/test.txt").write_text('"a (1)"\n"shot 0"\n')
+    assert stems(root)[1] == ["a (1)", "shot 0"]
+    (root / "JPEGImages/a (1).jpg").unlink()
+    (root / "Annotations/a (1).xml").unlink()
+    with pytest.raises(InputError, match=r"lists 'a \(1\)', but .*a \(1\)\.jpg is missing"):
+        stems(root)
+
+
+def test_images_in_folders(make_voc: Make) -> None:
+    """As CVAT exports a task whose images are in folders."""
+    root = make_voc({"a": [CAT], "b": [DOG, CAT]})
+    for part, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+        (root / part / "day 1").mkdir()
+        for stem in "ab":
+            (root / part / f"{stem}{suffix}").rename(root / part / "day 1" / f"{stem}{suffix}")
+    (root / "ImageSets/Main/trainval.txt").write_text("day 1/a\n")
+    (root / "ImageSets/Main/test.txt").write_text("JPEGImages/day 1/b.jpg\n")
+    assert stems(root) == (["day 1/a"], ["day 1/b"])
+    before = fingerprint(root)
+    os.utime(root / "Annotations/day 1/a.xml", ns=(0, 0))
+    assert fingerprint(root) != before
+
+
+def test_an_object_that_is_there_twice_counts_once(
+    make_voc: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_voc({"a": [CAT, DOG, CAT], "b": [CAT, CAT]})
+    data = VOCFolder(root, "made")
+    assert [len(r.boxes) for r in [*data.train, *data.test]] == [2, 1]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2] for line in said] == [
+        "dropped objects that are there twice, the second of each: 1: 'cat' of a",
+        "dropped objects that are there twice, the second of each: 1: 'cat' of b",
+    ]
+
+
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpeg", ".JPG", ".bmp", ".webp", ".Jpg", ".tif", ".WEBP", ".BMP"]
+)
 def test_images_of_other_kinds(made: Path, suffix: str) -> None:
     Image.new("RGB", (48, 40), "red").save(made / "JPEGImages" / f"x{suffix}")
     (made / "JPEGImages" / "two.jpg").unlink()
     (made / "JPEGImages" / f"x{suffix}").rename(made / "JPEGImages" / f"two{suffix}")
     assert VOCFolder(made, "made").train[1].path.name == f"two{suffix}"
-
-
-# ------------------------------------------------------------------ annotations
-
-SIZE = "<size><width>10</width><height>8</height></size>"
-BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>"
-
-
-def test_parts_of_an_object_are_not_objects(tmp_path: Path) -> None:
-    part = "<part><name>head</name><bndbox><xmin>2</xmin></bndbox></part>"
-    text = f"<annotation>{SIZE}<object>{part}<name>man</name>{BOX}</object></annotation>"
-    _, names, size, boxes, difficult = read_annotation(xml_of(tmp_path, text), "a")
-    assert (names, size) == (["man"], (10, 8))
-    assert boxes.tolist() == [[0, 0, 5, 5]]
-    assert difficult.tolist() == [False]
-
-
-def test_blanks_around_values(tmp_path: Path) -> None:
-    box = BOX.replace(">1<", ">\n 1 <")
-    flag = "<difficult> 1\n</difficult>"
-    text = f"<annotation>{SIZE}<object><name> man\n</name>{flag}{box}</object></annotation>"
-    _, names, _, boxes, difficult = read_annotation(xml_of(tmp_path, text), "a")
-    assert names == ["man"]
-    assert boxes.tolist() == [[0, 0, 5, 5]]
-    assert difficult.tolist() == [True]
-
-
-@pytest.mark.parametrize(
-    "declaration",
-    [
-        '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]>',
-        '<!DOCTYPE x [<!ENTITY c SYSTEM "file:///etc/hostname">]>',
-    ],
-)
-def test_entities_are_refused(tmp_path: Path, declaration: str) -> None:
-    text = f"{declaration}<annotation>{SIZE}<object><name>&c;</name>{BOX}</object></annotation>"
-    assert "EntitiesForbidden" in fault_of(xml_of(tmp_path, text))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"not xml at all",
-        b"\xff\xd8\xff\xe0 a photograph",
-        b"\x00\x01\x02",
-        f"<annotation>{SIZE}".encode(),
-        f"<annotation>{SIZE}</annotation".encode(),
-        f"<annotation>{SIZE}</annotations>".encode(),
-        f'<?xml version="1.0" encoding="no-such"?><annotation>{SIZE}</annotation>'.encode(),
-        f'<?xml version="1.0" encoding="utf-16"?><annotation>{SIZE}</annotation>'.encode(),
-        f'<?xml version="1.0" encoding="hex"?><annotation>{SIZE}</annotation>'.encode(),
-        b"<annotation>\xe9</annotation>",
-    ],
-)
-def test_broken_xml_is_named(tmp_path: Path, content: bytes) -> None:
-    assert "not readable as XML" in fault_of(xml_of(tmp_path, content))
-
-
-def test_a_folder_named_like_an_annotation(tmp_path: Path) -> None:
-    (tmp_path / "a.xml").mkdir()
-    fault_of(tmp_path / "a.xml")
-
-
-def test_an_annotation_that_is_not_there(tmp_path: Path) -> None:
-    assert fault_of(tmp_path / "a.xml").endswith("missing")
-
-
-@pytest.mark.parametrize("value", ["", "wide", "nan", "inf", "1e999", "-4", "0"])
-@pytest.mark.parametrize("side", ["width", "height"])
-def test_a_size_that_is_none(tmp_path: Path, side: str, value: str) -> None:
-    number = "10" if side == "width" else "8"
-    size = SIZE.replace(f"<{side}>{number}", f"<{side}>{value}")
-    assert size != SIZE
-    fault = fault_of(xml_of(tmp_path, f"<annotation>{size}</annotation>"))
-    assert side in fault or "image size" in fault
-
-
-def test_a_missing_size_is_named(tmp_path: Path) -> None:
-    text = f"<annotation><object><name>man</name>{BOX}</object></annotation>"
-    assert "width" in fault_of(xml_of(tmp_path, text))
-
-
-@pytest.mark.parametrize("side", ["xmin", "ymin", "xmax", "ymax"])
-@pytest.mark.parametrize("value", ["", "left", "nan", "-inf"])
-def test_a_box_that_is_none(tmp_path: Path, side: str, value: str) -> None:
-    old = "1" if side.endswith("min") else "5"
-    box = BOX.replace(f"<{side}>{old}", f"<{side}>{value}")
-    assert box != BOX
-    text = f"<annotation>{SIZE}<object><name>man</name>{box}</object></annotation>"
-    assert side in fault_of(xml_of(tmp_path, text))
-
-
-@pytest.mark.parametrize("name", ["", "<name/>", "<name> \n</name>"])
-def test_an_object_without_a_name(tmp_path: Path, name: str) -> None:
-    text = f"<annotation>{SIZE}<object>{name}{BOX}</object></annotation>"
-    assert "without a name" in fault_of(xml_of(tmp_path, text))
 
 
 def test_an_image_of_another_size_than_its_annotation_says(made: Path) -> None:
@@ -471,6 +522,49 @@ def test_a_link_to_nowhere_is_named(made: Path) -> None:
     with pytest.raises(InputError, match="two"):
         data = VOCFolder(made, "made")
         _ = data.fingerprint, data.train
+
+
+# ------------------------------------------------------------------ as other tools write it
+
+CASES = Path(__file__).parents[3] / "../shared/cases"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("01-cvat-voc/small", "01-cvat-voc/capital", "01-cvat-voc/default", "01-cvat-voc/parts"),
+        *("03-voc-blanks/plain", "03-voc-blanks/silent", "03-voc-blanks/quoted"),
+        *("04-labelimg-size0/zero", "04-labelimg-size0/nosize"),
+        *(f"05-voc-endings/{ending}" for ending in ("png", "tif", "BMP", "Jpg", "WEBP")),
+    ],
+)
+def test_a_tools_export(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if not (CASES / case).is_dir():
+        pytest.skip("no cases beside the checkout")
+    data = open_folder(CASES / case, "case")
+    assert isinstance(data, VOCFolder)
+    assert data.classes == ("ball", "crate")
+    assert data.one_split == case.endswith("default")
+    assert (len(data.train), len(data.test)) == (8, 8 if data.one_split else 4)
+    for record in [*data.train, *data.test]:
+        assert len(record.boxes) == 3
+        assert image_of(record).shape == (record.height, record.width, 3)
+    if not data.one_split:
+        assert {r.path for r in data.train}.isdisjoint(r.path for r in data.test)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("negatives", "images"), [("use", 8), ("skip", 7)])
+def test_a_tools_images_without_objects(negatives: Negatives, images: int) -> None:
+    if not CASES.is_dir():
+        pytest.skip("no cases beside the checkout")
+    with pytest.raises(InputError, match=r"a003\.xml: missing; .*--data\.negatives use"):
+        _ = open_folder(CASES / "19-negatives/noxml", "case").train
+    data = open_folder(CASES / "19-negatives/noxml", "case", negatives=negatives)
+    assert (len(data.train), len(data.test)) == (images, 4)
+    assert sum(len(record.boxes) for record in data.train) == 21
+    data = open_folder(CASES / "19-negatives/mostly", "case", negatives=negatives)
+    assert [len(record.boxes) > 0 for record in data.train].count(True) == 1
 
 
 # ------------------------------------------------------------------ real photographs

@@ -41,6 +41,33 @@ def test_a_draw_is_a_literal_evaluation_of_copies(scene, rectangles, n_images, o
     assert len(set(samples)) > 2
 
 
+def test_a_draw_has_the_same_images_whatever_their_numbers(scene):
+    """COCO evaluates images by their ids; draws go by the records, as those of VOC's mAP do."""
+    made = scene(6, n_images=8)
+    numbers = [7, 3, 11, 2, 5, 1, 8, 6]
+    records = [
+        dataclasses.replace(record, image_id=number)
+        for record, number in zip(made.records, numbers, strict=True)
+    ]
+    found = {
+        number: made.detections[record.image_id]
+        for record, number in zip(made.records, numbers, strict=True)
+    }
+    evaluation = coco_evaluation(records, found, 3)
+    assert evaluation.order.tolist() == np.argsort(numbers).tolist()
+    samples = resampled_coco_ap(evaluation, draws=8)
+    weights = draw_images(8, 8, 0)
+    for b in range(8):
+        drawn = np.flatnonzero(weights[:, b])
+        copies, of_copies = [], {}
+        for i in drawn:
+            for copy in range(weights[i, b]):
+                copies.append(dataclasses.replace(records[i], image_id=100 * numbers[i] + copy))
+                of_copies[100 * numbers[i] + copy] = found[numbers[i]]
+        literal = coco_ap(copies, of_copies, 3)["AP"]
+        assert samples[b] == pytest.approx(literal, abs=1e-12)
+
+
 def test_crowds_excuse_in_every_draw(scene):
     # Some detections hit a crowd at low thresholds only, so these ignore others than high ones.
     made = scene(2, n_images=12)

@@ -66,6 +66,16 @@ def test_what_else_a_detection_carries_is_left(tmp_path):
     assert load_detections(path, [3])[1]["boxes"].tolist() == [[0, 0, 2, 2]]
 
 
+def test_boxes_as_the_file_says_come_too(tmp_path):
+    path = tmp_path / "detections.json"
+    box = [53.7, 85.7, 40.1, 20]
+    path.write_text(json.dumps([{**GOOD, "bbox": box}, {**GOOD, "bbox": [1, 2, 3, 4]}]))
+    found = load_detections(path, [3])[1]
+    assert found["xywh"].dtype == np.float64
+    assert found["xywh"].tolist() == [box, [1, 2, 3, 4]]
+    assert found["boxes"].tolist() == [[53.7, 85.7, 53.7 + 40.1, 85.7 + 20], [1, 2, 4, 6]]
+
+
 def test_masks_as_cocos_results_have_them(tmp_path, detected):
     # Two by three, all of it; and none of it: "6 zeros" and "0 zeros, 6 ones", 48 + each.
     path = tmp_path / "detections.json"

@@ -89,7 +89,9 @@ def test_masks_of_whole_boxes_score_as_the_boxes(scene, rectangles):
     table = evaluate(made.records, made.detections, CLASSES, draws=30)
     both = ["per_class", "coco", "coco_interval"]
     both += [f"{metric}_{what}" for metric in ("voc07", "area") for what in ("map", "interval")]
-    assert sorted(table["masks"]) == sorted(both)
+    both.append("voc07_map_devkit")
+    assert sorted(table["masks"]) == sorted([*both, "objects_without_mask"])
+    assert table["masks"]["objects_without_mask"] == 0
     for name in both:
         assert table["masks"][name] == table[name]
     assert json.loads(json.dumps(table, allow_nan=False)) == table
@@ -108,6 +110,66 @@ def test_masks_are_scored_by_themselves(record, detected, masked, filled):
     assert table["masks"]["coco_interval"] == [0.0, 0.0]
 
 
+def test_one_object_without_a_mask_is_ignored_and_the_others_are_evaluated(
+    record, detected, masked, filled, capsys
+):
+    """As masks; as a box it counts like any other."""
+    a, b = [0, 0, 20, 20], [100, 100, 140, 140]
+    records = [masked(record("one", [a, b]), [filled(a), None]), masked(record("two", []), [])]
+    beside = [200, 200, 220, 220]
+    boxes = [a, b, b, beside]  # the bare object is found twice
+    found = detected(boxes, [0.7, 0.9, 0.8, 0.6])
+    found["segmentation"] = np.array([filled(box) for box in boxes])
+    table = evaluate(records, {"one": found}, ["cat"], draws=10)
+    assert table["per_class"]["cat"]["objects"] == 2
+    assert table["mistakes"]["all"]["localisation"] == 1  # of the boxes: the duplicate
+    masks = table["masks"]
+    assert masks["objects_without_mask"] == 1
+    assert masks["per_class"]["cat"]["objects"] == 1
+    # Neither detection of the bare object is false, though both score more than the one that is right.
+    assert masks["voc07_map"] == masks["area_map"] == pytest.approx(100.0)
+    assert masks["coco"]["AP"] == pytest.approx(100.0)
+    assert table["coco"]["AP"] < 100
+    assert masks["coco_interval"] == pytest.approx([100.0, 100.0])
+    assert capsys.readouterr().err == (
+        f"objects without a mask, neither found nor missed as masks: 1: object 2 of {records[0].path}\n"
+    )
+
+
+def test_what_misses_an_object_without_a_mask_by_its_box_is_false(record, detected, masked, filled):
+    a, b = [0, 0, 20, 20], [100, 100, 140, 140]
+    records = [masked(record("one", [a, b]), [filled(a), None])]
+    near = [100, 100, 140, 119]  # less than half of it
+    for box, expected in ((near, 50.0), (b, 100.0)):
+        found = detected([a, box], [0.7, 0.9])
+        found["segmentation"] = np.array([filled(a), filled(box)])
+        masks = evaluate(records, {"one": found}, ["cat"], draws=2)["masks"]
+        assert masks["area_map"] == pytest.approx(expected)
+        assert masks["coco"]["AP50"] == pytest.approx(expected)
+
+
+def test_objects_that_are_ignored_anyway_are_not_counted_as_without_a_mask(
+    record, detected, masked, filled, capsys
+):
+    box = [0, 0, 20, 20]
+    bare = record("two", [box] * 3, difficult=[True, False, False], iscrowd=[False, True, False])
+    records = [masked(record("one", [box]), [filled(box)]), bare]
+    found = {**detected([box], [0.9]), "segmentation": np.array([filled(box)])}
+    masks = evaluate(records, {"one": found}, ["cat"], draws=2)["masks"]
+    assert masks["objects_without_mask"] == 1
+    assert f"1: object 3 of {bare.path}\n" in capsys.readouterr().err
+
+
+def test_the_devkits_eleven_points_are_told_apart(record, detected):
+    # Of ten objects in a row three are found, then nothing: a recall of 0.3, which the devkit's fourth
+    # point, 0.30000000000000004, is above.
+    boxes = [[20.0 * i, 0.0, 20.0 * i + 10, 10.0] for i in range(10)]
+    found = {"one": detected(boxes[:3], [0.9, 0.8, 0.7])}
+    table = evaluate([record("one", boxes)], found, ["cat"], draws=2)
+    assert table["voc07_map"] == pytest.approx(100 * 4 / 11)
+    assert table["voc07_map_devkit"] == pytest.approx(100 * 3 / 11)
+
+
 def test_masks_are_left_where_some_are_unknown(scene, rectangles):
     made = rectangles(scene(2, n_images=6))
     first = next(r.image_id for r in made.records if len(made.detections[r.image_id]["scores"]))
@@ -115,5 +177,7 @@ def test_masks_are_left_where_some_are_unknown(scene, rectangles):
     some = {**made.detections, first: without}
     assert "masks" not in evaluate(made.records, some, CLASSES, draws=2)
     records = [replace(r, segmentations=None) for r in made.records]
+    assert "masks" not in evaluate(records, made.detections, CLASSES, draws=2)
+    records = [replace(r, segmentations=(None,) * len(r.labels)) for r in made.records]
     assert "masks" not in evaluate(records, made.detections, CLASSES, draws=2)
     assert "masks" not in evaluate(made.records, {}, CLASSES, draws=2)

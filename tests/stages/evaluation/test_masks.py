@@ -48,7 +48,9 @@ def test_masks_of_outlines_and_of_files(tmp_path, record, masked, filled):
         drawn[y1:y2, x1:x2] = value
     Image.fromarray(drawn).save(tmp_path / "b.png")
     of_file = replace(
-        record("b", boxes), mask_path=tmp_path / "b.png", mask_ids=np.array([5, 2, 9])
+        record("b", [*boxes, [0, 0, 9, 9]]),
+        mask_path=tmp_path / "b.png",
+        mask_ids=np.array([5, 2, 9]),
     )
     nothing = record("c", [])  # has no masks, and needs none
     masks = true_masks([outlines, of_file, nothing])
@@ -56,8 +58,18 @@ def test_masks_of_outlines_and_of_files(tmp_path, record, masked, filled):
     assert masks["b"][:2] == masks["a"]
     assert coco.area(masks["b"]).tolist() == [24, 800, 0]  # nobody has the value 9
     assert masks["c"] == []
-    with pytest.raises(InputError, match="no masks"):
-        true_masks([record("d", boxes)])
+
+
+def test_an_object_without_a_mask_has_none(record, masked, filled, capsys):
+    boxes = [[3, 1, 6, 9], [0, 0, 2, 4]]
+    some = masked(record("a", boxes), [None, filled(boxes[1])])
+    masks = true_masks([some, record("b", boxes)])
+    assert masks["a"][0] is None and masks["b"] == [None, None]
+    assert masks["a"][1]["counts"] == filled(boxes[1])
+    assert capsys.readouterr().err == ""
+    gone = replace(record("d", boxes), mask_path=some.path, mask_ids=np.array([1, 2]))
+    with pytest.raises(InputError, match="not readable"):
+        true_masks([gone])
 
 
 def test_masks_that_nothing_can_match_are_named(record, masked, filled, capsys):
@@ -80,10 +92,17 @@ def test_where_objects_masks_are_missing_it_is_said(record, detected, masked, fi
     plain = detected(box, [0.5])
     assert not are_of_masks(records, {"a": plain})
     assert capsys.readouterr().err == ""
-    assert not are_of_masks(records, {"a": {**plain, "segmentation": np.array([filled(box[0])])}})
-    first = ", ".join(str(records[i].path) for i in (0, 2, 3))
+    with_mask = {"a": {**plain, "segmentation": np.array([filled(box[0])])}}
+    assert are_of_masks(records, with_mask)
+    first = ", ".join(f"object 1 of {records[i].path}" for i in (0, 2, 3))
     assert capsys.readouterr().err == (
-        f"masks are not evaluated, since images have objects without: 4: {first}, ..\n"
+        f"objects without a mask, neither found nor missed as masks: 4: {first}, ..\n"
+    )
+    records[1] = record("b", box)
+    assert not are_of_masks(records, with_mask)
+    first = ", ".join(f"object 1 of {records[i].path}" for i in (0, 1, 2))
+    assert capsys.readouterr().err == (
+        f"masks are not evaluated, since objects have none: 5: {first}, ..\n"
     )
 
 

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from stages.evaluation.coco_ap import coco_ap
 from stages.evaluation.masks import true_masks
+from stages.evaluation.mistakes import find_mistakes
 from stages.evaluation.voc_ap import (
     ap_11_point,
+    ap_11_point_devkit,
     ap_area,
     ap_sampled,
     match,
@@ -52,6 +54,34 @@ def test_precision_is_made_monotone():
 def test_recall_of_three_tenths_is_reached():
     # 0.1 * 3 is 0.30000000000000004 as a float: a comparison in floats would miss the fourth point.
     assert ap_11_point(np.array([True] * 3), 10) == pytest.approx(4 / 11, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("found", "exactly", "devkit"),
+    [
+        (1, 2, 2),  # 0.1 is 0.1
+        (3, 4, 3),  # 0.3 is less than 0.30000000000000004
+        (5, 6, 6),
+        (6, 7, 6),  # 0.6 is less than 0.6000000000000001
+        (7, 8, 7),  # 0.7 is less than 0.7000000000000001
+        (8, 9, 9),
+        (10, 11, 11),
+    ],
+)
+def test_points_of_ten_that_the_devkit_rounds(found, exactly, devkit):
+    """So many of ten objects found, nothing false: as many of the eleven points are 1."""
+    flags = np.ones(found, bool)
+    assert ap_11_point(flags, 10) == pytest.approx(exactly / 11)
+    assert ap_11_point_devkit(flags, 10) == pytest.approx(devkit / 11)
+
+
+def test_the_devkits_rounding_takes_the_next_precision():
+    # Three of ten, a false one, a fourth: at 0.3 the paper has 1, the devkit 4/5.
+    flags = np.array([True, True, True, False, True])
+    assert ap_11_point(flags, 10) == pytest.approx((4 + 4 / 5) / 11)
+    assert ap_11_point_devkit(flags, 10) == pytest.approx((3 + 2 * 4 / 5) / 11)
+    assert math.isnan(ap_11_point_devkit(flags, 0))
+    assert ap_11_point_devkit(flags[:0], 3) == 0.0
 
 
 @pytest.mark.parametrize("n_positives", range(1, 60))
@@ -111,6 +141,18 @@ def test_only_difficult_objects_is_nan(record, detected):
     records = [record("a", [[0, 0, 10, 10]], difficult=[True])]
     found = match(records, {"a": detected([[0, 0, 10, 10]], [0.9])}, 1)[0]
     assert all(math.isnan(ap) for ap in both(found.found, found.n_positives))
+
+
+def test_an_object_past_the_edge_is_compared_whole(record, detected):
+    # The image is 400 wide; the object has 20 pixels in it and 20 outside.
+    whole = dataclasses.replace(
+        record("a", [[380, 0, 400, 40]]), true_boxes=np.array([[380.0, 0, 420, 40]])
+    )
+    for right, outcome in ((400, True), (399, False), (420, True)):
+        found = {"a": detected([[380, 0, right, 40]], [0.9])}
+        assert match([whole], found, 1)[0].found.tolist() == [outcome]
+    (mistake,) = find_mistakes([whole], {"a": detected([[380, 0, 399, 40]], [0.9])}, 1).false.iou
+    assert mistake == pytest.approx(19 / 40)
 
 
 def test_ties_go_by_image_then_by_detection(record, detected):
@@ -222,13 +264,14 @@ def test_masks_that_cannot_be_compared_are_refused(record, detected, masked, fil
 def devkit(records, detections, label):
     """VOCevaldet.m (2007) and VOCap.m (2012), line by line, in inclusive pixels.
 
-    Returns AP by 11 points, AP by area, and recall.
+    Returns AP by 11 points, AP by area, recall, and AP by 11 points that are counted up in floats.
     """
     # What the devkit's XML and its results file would say.
     gt, results = {}, []
     for record in records:
         mine = record.labels == label
-        bbox = [[x1 + 1, y1 + 1, x2, y2] for x1, y1, x2, y2 in record.boxes[mine].tolist()]
+        boxes = record.evaluated_boxes[mine].tolist()
+        bbox = [[x1 + 1, y1 + 1, x2, y2] for x1, y1, x2, y2 in boxes]
         gt[record.image_id] = {
             "bbox": bbox,
             "difficult": record.difficult[mine].tolist(),
@@ -275,22 +318,24 @@ def devkit(records, detections, label):
         else:
             fp[d] = 1
     if npos == 0:
-        return math.nan, math.nan, math.nan
+        return math.nan, math.nan, math.nan, math.nan
 
     tp_sum, fp_sum = np.cumsum(tp), np.cumsum(fp)
     rec = [t / npos for t in tp_sum]
     prec = [t / (t + f) if t + f else 0.0 for t, f in zip(tp_sum, fp_sum, strict=True)]
 
-    ap07 = 0.0
+    ap07 = counted_up = 0.0
     for k in range(11):
         t = k / 10  # the double nearest to it, so rec >= t is exact
         ap07 += max((p for r, p in zip(rec, prec, strict=True) if r >= t), default=0.0) / 11
+    for t in np.arange(0.0, 1.1, 0.1):
+        counted_up += max((p for r, p in zip(rec, prec, strict=True) if r >= t), default=0.0) / 11
 
     mrec, mpre = [0.0, *rec, 1.0], [0.0, *prec, 0.0]
     for i in range(len(mpre) - 2, -1, -1):
         mpre[i] = max(mpre[i], mpre[i + 1])
     area = sum((mrec[i] - mrec[i - 1]) * mpre[i] for i in range(1, len(mrec)))
-    return ap07, area, rec[-1] if rec else 0.0
+    return ap07, area, rec[-1] if rec else 0.0, counted_up
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -298,7 +343,8 @@ def test_as_the_devkit_in_inclusive_pixels(scene, seed):
     made = scene(seed, difficult=0.2, ties=seed % 2 == 0)
     all_matches = match(made.records, made.detections, 3)
     for label, found in enumerate(all_matches, start=1):
-        ours = (*both(found.found, found.n_positives), recall(found.found, found.n_positives))
+        measures = (ap_11_point, ap_area, recall, ap_11_point_devkit)
+        ours = [measure(found.found, found.n_positives) for measure in measures]
         assert ours == pytest.approx(
             devkit(made.records, made.detections, label), abs=1e-12, nan_ok=True
         )
