@@ -11,7 +11,14 @@ from tqdm import tqdm
 
 from benchmarks.coco_results import COCOResults
 from benchmarks.detectors import find_model
-from benchmarks.photographs import decoded, make_folder, photographs, pictures_of, printable
+from benchmarks.photographs import (
+    add_limit,
+    decoded,
+    make_folder,
+    photographs,
+    pictures_of,
+    printable,
+)
 from benchmarks.report.look import TITLES
 from benchmarks.shown import detect_in, least_scores
 from stages.device import choose_device
@@ -52,6 +59,7 @@ def detect(arguments: Sequence[str]) -> None:
         help="lowest score shown; without it each class's own, which leaves about as many "
         "detections an image as there are objects in training",
     )
+    add_limit(parser)
     options = parser.parse_args(arguments)
     paths = photographs(options.images)
     run = find_model(options.runs, options.model)
@@ -65,7 +73,7 @@ def detect(arguments: Sequence[str]) -> None:
     results = COCOResults(run, least)
     due = time.monotonic() + KEPT
     try:
-        for path, pixels in decoded(paths, run.name):
+        for path, pixels in decoded(paths, run.name, options.most_pixels):
             shown = detect_in(pixels, model, least)
             results.add(path, pixels.shape[:2], shown)
             picture = pictures[path]
