@@ -92,8 +92,13 @@ def _of_label_files(root: Path) -> Plan | None:
 
 
 def _labelled(root: Path) -> Path | None:
-    """A label file below the folder that goes with an image; None if there is none among the first."""
+    """A label file below the folder that goes with an image; None if there is none among the first.
+
+    None, too, where a folder below is a data set of its own: several are not one.
+    """
     for folder in islice(folders_below(root), LOOKED_AT):
+        if folder != root and any((folder / name).is_file() for name in ("data.yaml", "obj.data")):
+            return None
         with os.scandir(folder) as entries:
             images = [e.name for e in islice(entries, 10 * LOOKED_AT) if is_image(e.name)]
         labels = [folder]

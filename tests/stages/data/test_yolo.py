@@ -542,6 +542,13 @@ def test_labels_beside_images_and_no_names(
     assert capsys.readouterr().err == ""
 
 
+def test_several_data_sets_in_a_folder_are_not_one(made: Path, make_yolo: Make) -> None:
+    make_yolo({"one": [CAT], "two": [DOG]}, folder="yolo/below")
+    assert YOLOFolder.fits(made)  # its own data.yaml says what is its own
+    (made / "data.yaml").unlink()
+    assert not YOLOFolder.fits(made)
+
+
 def test_folders_of_splits(made: Path) -> None:
     moved(made, images__train="train/images", images__val="valid/images")
     (made / "labels/train").rename(made / "train/labels")
