@@ -15,7 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.detectors import Run, find_side_by_side
-from benchmarks.photographs import decoded, make_folder, photographs, pictures_of, printable
+from benchmarks.photographs import (
+    add_limit,
+    decoded,
+    make_folder,
+    photographs,
+    pictures_of,
+    printable,
+)
 from benchmarks.report.figures.canvas import spelled
 from benchmarks.report.look import labels
 from benchmarks.shown import detect_in, least_scores
@@ -56,6 +63,7 @@ def compare_photos(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--out", type=str, help="folder for the sheets")
     parser.add_argument("--device", default="auto")
+    add_limit(parser)
     options = parser.parse_args(arguments)
     paths = photographs(options.images)
     runs = find_side_by_side(options.runs, options.runs_folder)
@@ -67,7 +75,7 @@ def compare_photos(arguments: Sequence[str]) -> None:
     rows = math.ceil(len(detectors) / COLUMNS)
     columns = math.ceil(len(detectors) / rows)
     warm = False
-    for path, pixels in decoded(paths, named):
+    for path, pixels in decoded(paths, named, options.most_pixels):
         panels, line = [], []
         for one in detectors:
             if not warm:  # the first detection also pays for what is made once

@@ -12,7 +12,14 @@ from tqdm import tqdm
 
 from benchmarks.coco_results import COCOResults
 from benchmarks.detectors import find_model
-from benchmarks.photographs import decoded, make_folder, photographs, pictures_of, printable
+from benchmarks.photographs import (
+    add_limit,
+    decoded,
+    make_folder,
+    photographs,
+    pictures_of,
+    printable,
+)
 from benchmarks.report.look import TITLES
 from benchmarks.shown import detect_in, least_scores, said_of_hidden
 from stages.device import choose_device
@@ -54,6 +61,7 @@ def detect(arguments: Sequence[str]) -> None:
         help="lowest score shown; without it each class's own, which leaves about as many "
         "detections an image as there are objects in training, the best of a rare class",
     )
+    add_limit(parser)
     options = parser.parse_args(arguments)
     paths = photographs(options.images)
     run = find_model(options.runs, options.model)
@@ -67,7 +75,7 @@ def detect(arguments: Sequence[str]) -> None:
     results = COCOResults(run, least)
     hidden, due = 0, time.monotonic() + KEPT
     try:
-        for path, pixels in decoded(paths, run.name):
+        for path, pixels in decoded(paths, run.name, options.most_pixels):
             shown = detect_in(pixels, model, least)
             results.add(path, pixels.shape[:2], shown)
             hidden += shown.hidden

@@ -5,6 +5,7 @@ H, W an image's height and width.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -85,6 +86,21 @@ def _named(name: str) -> list[Path]:
     if matched and not found:
         raise InputError(f"{path}: nothing that matches it is an image ({KINDS})")
     return found
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """The option of how many megapixels a photograph may have: `most_pixels`, None where not given."""
+    parser.add_argument(
+        "--most-megapixels",
+        dest="most_pixels",
+        type=_megapixels,
+        help="that a photograph may have, 89 without it; larger ones are taken for bombs. Decoding takes "
+        "10 bytes a pixel",
+    )
+
+
+def _megapixels(text: str) -> int:
+    return int(float(text) * 1e6)
 
 
 def decoded(

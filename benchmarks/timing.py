@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, median, quantiles
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from benchmarks.detectors import Run
 from benchmarks.rivals.detector import Detector
 from stages.data.decode import decode
+from stages.data.size import MOST_TOLD
 from stages.device import autocast
 from stages.errors import InputError
 from stages.meter import Meter
@@ -157,13 +159,18 @@ def _seconds(detector: Any, path: Path, watch: Stopwatch) -> float:
     detector.watch = watch
     started = time.perf_counter()
     with watch("decode"):
-        image = torch.from_numpy(decode(path)).permute(2, 0, 1)
+        image = torch.from_numpy(_pixels(path)).permute(2, 0, 1)
     detector([image])[0]["boxes"].cpu()
     return time.perf_counter() - started
 
 
+def _pixels(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3], however large: the run has detected in it, as its data set allowed."""
+    return decode(path, MOST_TOLD)
+
+
 def _decoded(paths: Sequence[Path]) -> list[Tensor]:
-    return [torch.from_numpy(decode(path)).permute(2, 0, 1) for path in paths]
+    return [torch.from_numpy(_pixels(path)).permute(2, 0, 1) for path in paths]
 
 
 def _together(detector: Any, device: str) -> Callable[[list[Tensor]], Any]:

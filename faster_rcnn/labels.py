@@ -16,6 +16,9 @@ from faster_rcnn.anchors import inside
 from faster_rcnn.config import LabelConfig
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
+# Pairs of an object and an anchor that are compared at once, 40 bytes each: of 2,500 objects and 200,000
+# anchors all would take 20 GB.
+AT_ONCE = 2**22
 
 
 def label_anchors(
@@ -36,13 +39,19 @@ def label_anchors(
     if len(gt_boxes) == 0:
         labels = torch.where(allowed, NEGATIVE, IGNORED).to(torch.int8)
         return labels, torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
-    overlap = box_iou(gt_boxes, anchors)
-    overlap = torch.where(allowed, overlap, -1.0)  # never an object's best
-    highest, nearest = overlap.max(dim=0)
-    # (i) of each object the best anchor, or all that are equally good; one that meets no anchor
-    # has none: the released codes would give it every anchor of overlap 0.
-    best = overlap.amax(dim=1, keepdim=True)
-    of_object = ((overlap == best) & (best > 0)).any(dim=0)
+    highest, nearest = torch.full_like(anchors[:, 0], -2.0), torch.zeros_like(anchors[:, 0]).long()
+    of_object = torch.zeros_like(allowed)
+    some = max(1, AT_ONCE // max(len(anchors), 1))
+    for first in range(0, len(gt_boxes), some):
+        overlap = box_iou(gt_boxes[first : first + some], anchors)
+        overlap = torch.where(allowed, overlap, -1.0)  # never an object's best
+        value, index = overlap.max(dim=0)
+        nearest = torch.where(value > highest, index + first, nearest)
+        highest = torch.maximum(value, highest)
+        # (i) of each object the best anchor, or all that are equally good; one that meets no anchor
+        # has none: the released codes would give it every anchor of overlap 0.
+        best = overlap.amax(dim=1, keepdim=True)
+        of_object |= ((overlap == best) & (best > 0)).any(dim=0)
     # (ii) whatever overlaps any object enough.
     positive = of_object | (highest >= config.positive_iou)
     negative = allowed & ~positive & (highest < config.negative_iou)

@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmarks.rivals.config import TITLES, Kind, Stride
 from benchmarks.rivals.torchvision_detectors import NEW, Network, build, to_float
 from stages.backbones.weights import Weights
+from stages.data.images import check_masks
 from stages.data.records import Record, TrainingData
 from stages.errors import InputError
 from stages.store import Job, stage
@@ -44,7 +45,8 @@ def train_torchvision(
             `Config`.
 
     Raises:
-        InputError: no training image has an object or, for masks, objects that all have one.
+        InputError: no training image has an object or, for masks, objects that all have one; or one
+            has more masks than `check_masks` lets pass.
     """
     torch.manual_seed(sgd.seed)
     classes, masks = len(data.classes), kind == "mask"
@@ -56,6 +58,8 @@ def train_torchvision(
     if not any(len(data.train[image].boxes) for image in usable):
         what = "objects with masks" if masks else "objects"
         raise InputError(f"{TITLES[kind]} needs {what} in the training split")
+    for image in usable if masks else []:
+        check_masks(data.train[image])  # torchvision has all of an image's drawn at once
     batches = ImageBatches(data.train, usable, images, mirror, sgd.seed, masks=masks)
     rates = Rates(NEW, new_layer_factor)
     train(job, model, batches, losses_of, sgd, rates, TITLES[kind], clip_norm)

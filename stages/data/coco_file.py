@@ -21,11 +21,11 @@ from stages.data.files import is_writable, leaves_its_folder
 from stages.data.objects import Named, cut
 from stages.data.records import Segmentation
 from stages.data.segmentation import polygons_of, run_lengths_of
+from stages.data.size import MOST_TOLD
 from stages.errors import InputError, check_regular, one_line
 
-# Of a side, in pixels; and of an image: no such one is read, but its masks would be drawn.
+# Of a side, in pixels: no image of these formats has more; of an image as many as `size_of` tells.
 LARGEST = 2**16
-MOST_PIXELS = 2**27
 # Of a box from its image: farther is no number of pixels.
 FARTHEST = 2.0**31
 
@@ -216,7 +216,7 @@ def _image(path: Path, what: str, entry: Mapping[str, Any]) -> tuple[tuple[int, 
     for side in (width, height):
         if type(side) not in (int, float) or side != side // 1 or not 0 < side <= LARGEST:
             raise InputError(f"{path}: {what}: size {shown(width)}x{shown(height)}")
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_TOLD:
         raise InputError(f"{path}: {what}: size {shown(width)}x{shown(height)}")
     return (int(width), int(height)), file_name
 

@@ -47,6 +47,10 @@ class Look:
     digest: str
     fingerprint: str
 
+    def __post_init__(self) -> None:
+        if self.stretched is not None:  # JSON has lists
+            object.__setattr__(self, "stretched", tuple(self.stretched))
+
     @property
     def upright(self) -> tuple[int, int]:
         """Width and height as `decode` gives the image."""

@@ -206,11 +206,23 @@ def _settled(
 
 def _oddities(records: Sequence[Record], looks: Mapping[Path, Look]) -> list[str]:
     """What is odd about files that are read all the same."""
+    said = []
     short = dict.fromkeys(r.path for r in records if looks[r.path].cut_short)
-    if not short:
-        return []
-    names = ", ".join(path.name for path in list(short)[:3]) + (", .." if len(short) > 3 else "")
-    return [f"{len(short)} JPEGs lack their end and are read as far as they go: {names}"]
+    if short:
+        names = _first([path.name for path in short])
+        said.append(f"{len(short)} JPEGs lack their end and are read as far as they go: {names}")
+    ranges = {r.path: looks[r.path].stretched for r in records}
+    deep = [f"{p.name} {own[0]:g} to {own[1]:g}" for p, own in ranges.items() if own is not None]
+    if deep:
+        said.append(
+            f"{len(deep)} images have more than 8 bits a value and are shown from black to white by the "
+            f"range of each: {_first(deep)}"
+        )
+    return said
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", .." if len(names) > 3 else "")
 
 
 def _twins_apart(

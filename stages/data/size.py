@@ -9,20 +9,19 @@ from PIL import ExifTags, Image
 from stages.data.opening import FAULTS, open_image
 from stages.errors import InputError, one_line
 
+MOST_TOLD = 2**31  # of an image, pixels: as many as run lengths count, far more than are decoded
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose rows are the upright image's columns
 
 
-def size_of(path: Path, most: int | None = None) -> tuple[int, int]:
-    """Width and height of the image as `decode` gives it, upright.
-
-    Args:
-        most: pixels that it may have, as in `open_image`.
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of the image as `decode` gives it, upright; also of one too large for it.
 
     Raises:
-        InputError: naming the file, when it is missing, has no image's header, or more pixels.
+        InputError: naming the file, when it is missing or has no image's header, or one of more pixels
+            than `MOST_TOLD`.
     """
     try:
-        with open_image(path, most) as image:
+        with open_image(path, MOST_TOLD) as image:
             # Not PNG's own getexif, which decodes the pixels in search of a tag behind them.
             orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
             width, height = image.size

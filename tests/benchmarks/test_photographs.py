@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 from PIL import Image
 
 from benchmarks import photographs as module
-from benchmarks.photographs import decoded, make_folder, photographs, pictures_of, printable
+from benchmarks.photographs import (
+    add_limit,
+    decoded,
+    make_folder,
+    photographs,
+    pictures_of,
+    printable,
+)
 from stages.data.decode import Photograph
 from stages.errors import InputError
 from tests.benchmarks.conftest import noise
@@ -140,6 +148,16 @@ def test_larger_ones_are_read_where_that_is_allowed(
     with pytest.raises(InputError, match="120x90 pixels, over 5000"):
         list(decoded([Path("b.jpg")], ""))
     assert len(list(decoded([Path("b.jpg")], "", most=90 * 120))) == 1
+
+
+def test_the_option_of_larger_ones_is_in_megapixels(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_limit(parser)
+    assert parser.parse_args([]).most_pixels is None
+    assert parser.parse_args(["--most-megapixels", "120.5"]).most_pixels == 120_500_000
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--most-megapixels", "many"])
+    assert "--most-megapixels: invalid" in capsys.readouterr().err
 
 
 def test_a_single_unreadable_one_is_the_error(folder: Path) -> None:

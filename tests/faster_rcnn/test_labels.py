@@ -225,6 +225,22 @@ def test_no_anchor_inside() -> None:
     assert labelled(anchors, [])[0] == [IGNORED, IGNORED]
 
 
+@settings(max_examples=200)
+@given(Boxes, Objects, st.booleans(), st.integers(1, 40))
+def test_a_few_objects_at_a_time_make_no_difference(
+    anchors: list[tuple[int, ...]], objects: list[tuple[int, ...]], inside: bool, at_once: int
+) -> None:
+    boxes, things = torch.tensor(corners(anchors)), torch.tensor(corners(objects)).reshape(-1, 4)
+    config = LabelConfig(inside=inside)
+    whole = label_anchors(boxes, things, (50, 60), config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("faster_rcnn.labels.AT_ONCE", at_once)
+        parts = label_anchors(boxes, things, (50, 60), config)
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.equal(one, other)
+        assert one.dtype == other.dtype
+
+
 # What is drawn -------------------------------------------------------------------------------
 
 

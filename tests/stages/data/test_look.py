@@ -128,8 +128,10 @@ def test_the_digest_is_of_the_bytes(tmp_path: Path, pixels: np.ndarray) -> None:
 
 def test_json_holds_it(tmp_path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    look = look_at(tmp_path / "a.png")
-    assert Look(**json.loads(json.dumps(asdict(look)))) == look
+    Image.fromarray(np.full((4, 5), 300, np.uint16)).save(tmp_path / "b.png")
+    for name in ("a.png", "b.png", "none.png"):
+        look = look_at(tmp_path / name)
+        assert Look(**json.loads(json.dumps(asdict(look)))) == look
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (16, 17), (17, 16), (33, 2000)])

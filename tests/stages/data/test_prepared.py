@@ -186,6 +186,23 @@ def test_nothing_readable_is_no_training(make: Make, store: Store) -> None:
     )
 
 
+def test_images_of_more_than_eight_bits_are_counted_with_their_range(
+    make: Make, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = [make(name) for name in "abcde"]
+    for record, most in zip(train, (4095, 3000, 65535, 255, 2000), strict=False):
+        values = np.linspace(0, most, record.width * record.height).astype(np.uint16)
+        deep = Image.fromarray(values.reshape(record.height, record.width))
+        deep.save(record.path, "PNG")
+    data = Prepared(Written(train, [make("f")]), PLAIN, store)
+    assert len(data.train) == 5
+    # 16 bits of 16 need no word.
+    assert (
+        "4 images have more than 8 bits a value and are shown from black to white by the range of each: "
+        "a.jpg 0 to 4095, b.jpg 0 to 4095, d.jpg 0 to 255, .." in capsys.readouterr().err
+    )
+
+
 def test_a_jpeg_without_its_end_is_read_and_counted(
     make: Make, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,9 +45,16 @@ def test_missing(tmp_path: Path) -> None:
         size_of(tmp_path / "a.jpg")
 
 
-def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_size_is_told_where_the_pixels_would_not_be_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads a data set may allow more pixels than usual; a size beyond all bounds is none."""
     Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    monkeypatch.setattr("stages.data.opening.MOST_PIXELS", 4000)
+    with pytest.raises(InputError, match=r"a\.png: not readable"):
+        decode(tmp_path / "a.png")
+    assert size_of(tmp_path / "a.png") == (100, 100)
     for limit in (6000, 4000):
-        monkeypatch.setattr("stages.data.opening.MOST_PIXELS", limit)
+        monkeypatch.setattr("stages.data.size.MOST_TOLD", limit)
         with pytest.raises(InputError, match=r"a\.png: not readable"):
             size_of(tmp_path / "a.png")
