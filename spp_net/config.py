@@ -44,6 +44,9 @@ class FineTuneConfig:
         positives, backgrounds: windows a batch: 25 % of 128 are positive.
         positive_iou: with an object, from which a window is positive.
         background_iou: from which, up to `positive_iou`, one is background.
+        mirror: whether every other window by chance is of its image mirrored (released code). Costs the
+            maps of the mirrored images, as much disk again.
+        bias_factor: how much faster biases learn (released code).
         new_layer_factor: how much faster the network's own layers without pre-training learn. The
             paper has none but the scores, which learn no faster than the others.
     """
@@ -55,6 +58,8 @@ class FineTuneConfig:
     backgrounds: int = 96
     positive_iou: float = 0.5
     background_iou: float = 0.1
+    mirror: bool = True
+    bias_factor: float = 2.0
     new_layer_factor: float = 10.0
 
 
@@ -90,7 +95,7 @@ class Config:
 
 
 PRESETS = {
-    # As the paper trains on VOC 2007, AlexNet in place of ZF-5: hours on one GPU, 45 GB of maps.
+    # As the paper trains on VOC 2007, AlexNet in place of ZF-5: hours on one GPU, 90 GB of maps.
     "paper": Config(backbone=BackboneConfig(name="alexnet")),
     # Minutes on two cores, with the drawn data and the tiny network. R-CNN's small preset has the
     # same images, proposals and pre-training.

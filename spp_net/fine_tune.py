@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spp_net.config import FineTuneConfig
-from spp_net.maps import MapCache
+from spp_net.maps import KEPT, MapCache
 from spp_net.network import build
 from spp_net.projection import project
 from spp_net.pyramid import pool_crops
@@ -27,6 +27,7 @@ from stages.proposals.cache import Proposals
 from stages.proposals.windows import Windows, draw_rows, training_windows
 from stages.ranks import ALONE, Ranks, shared_count
 from stages.store import Artifact, Job, stage
+from stages.training.image_batches import mirror
 from stages.training.loop import train
 from stages.training.sgd import Rates
 from stages.writing import replacing
@@ -35,7 +36,10 @@ from stages.writing import replacing
 class PyramidBatches:
     """Batch s: pyramids of windows from anywhere in the training set, each at a scale of its own.
 
-    Windows and scales are drawn by (seed, s).
+    Windows, scales and which of them are mirrored are drawn by (seed, s).
+
+    Args:
+        mirrored: the maps of the mirrored images; None: no window is mirrored.
     """
 
     threads = True  # reading and pooling leave Python's lock alone, and the maps kept are shared
@@ -49,8 +53,9 @@ class PyramidBatches:
         levels: Sequence[int],
         backbone: Backbone,
         ranks: Ranks = ALONE,
+        mirrored: MapCache | None = None,
     ) -> None:
-        self.ranks = ranks
+        self.ranks, self.mirrored = ranks, mirrored
         self.records, self.windows, self.maps, self.config = records, windows, maps, config
         self.levels = levels
         self.first, self.stride = first_centre(backbone.trunk), backbone.stride
@@ -72,29 +77,41 @@ class PyramidBatches:
         rng = np.random.default_rng([self.config.sgd.seed, iteration])
         rows = self.choose(rng)
         mine = self.ranks.mine
-        scales, rows = rng.integers(0, len(self.maps.sizes), len(rows))[mine], rows[mine]
+        scales = rng.integers(0, len(self.maps.sizes), len(rows))
+        flipped = (rng.random(len(rows)) < 0.5) & (self.mirrored is not None)
+        rows, scales, flipped = rows[mine], scales[mine], flipped[mine]
         images = self.windows.image[rows]
         labels = np.where(
             self.windows.overlap[rows] >= self.config.positive_iou, self.windows.label[rows], 0
         )
         return {
-            "pooled": pool_crops(self.crops(rows, scales), self.levels),
+            "pooled": pool_crops(self.crops(rows, scales, flipped), self.levels),
             "labels": torch.from_numpy(labels),
             "image_ids": [self.records[index].image_id for index in images],
         }
 
-    def crops(self, rows: np.ndarray, scales: np.ndarray) -> list[Tensor]:
-        """What each of the windows covers of its map at its scale: half precision [h, w, C]."""
+    def crops(self, rows: np.ndarray, scales: np.ndarray, flipped: np.ndarray) -> list[Tensor]:
+        """What each of the windows covers of its map at its scale: half precision [h, w, C].
+
+        Args:
+            flipped: bool [B], whether of the mirrored image's map, where a window lies mirrored.
+        """
         images = self.windows.image[rows]
+        boxes = torch.from_numpy(self.windows.boxes[rows])
+        widths = torch.tensor([self.records[image].width for image in images])
+        boxes = torch.where(torch.from_numpy(flipped)[:, None], mirror(boxes, widths), boxes)
         cells = project(
-            torch.from_numpy(self.windows.boxes[rows] * self.maps.ratios[scales, images]),
+            boxes * torch.from_numpy(self.maps.ratios[scales, images]),
             torch.from_numpy(self.maps.sizes[scales, images]),
             self.first,
             self.stride,
         )
         crops = []
-        for image, scale, (x1, y1, x2, y2) in zip(images, scales, cells.tolist(), strict=True):
-            of_rows = torch.from_numpy(self.maps.rows(scale, image, y1, y2 + 1))
+        for image, scale, other, (x1, y1, x2, y2) in zip(
+            images, scales, flipped, cells.tolist(), strict=True
+        ):
+            maps = self.mirrored if other and self.mirrored is not None else self.maps
+            of_rows = torch.from_numpy(maps.rows(scale, image, y1, y2 + 1))
             crops.append(of_rows[:, x1 : x2 + 1])
         return crops
 
@@ -120,12 +137,13 @@ def softmax_loss(model: FullyConnected, batch: dict[str, Any]) -> dict[str, Tens
     return {"classification": together / shared_count(len(labels), scores)}
 
 
-@stage(version=1, together=True)
+@stage(version=2, together=True)
 def fine_tune(
     job: Job,
     data: TrainingData,
     proposals: Artifact,
     maps: Sequence[Artifact],
+    mirrored: Sequence[Artifact],
     network: Artifact,
     name: Name,
     top: int | None,
@@ -136,16 +154,25 @@ def fine_tune(
 
     Args:
         maps: of `cache_maps`, a scale each.
+        mirrored: of `cache_mirrored_maps`, at the same scales; none: no window is mirrored.
         network: of `add_pyramid`; the weights written are of the same kind.
     """
     torch.manual_seed(config.sgd.seed)
     backbone = build(name, levels, network.path / "weights.pt")
     windows = training_windows(data.train, Proposals(proposals.path / "proposals.h5"), top)
+    keep = KEPT // (2 if mirrored else 1)
     batches = PyramidBatches(
-        data.train, windows, MapCache(maps, data.train), config, levels, backbone, job.ranks
+        data.train,
+        windows,
+        MapCache(maps, data.train, keep),
+        config,
+        levels,
+        backbone,
+        job.ranks,
+        MapCache(mirrored, data.train, keep) if mirrored else None,
     )
     model = FullyConnected(backbone, len(data.classes) + 1)
-    rates = Rates(backbone.new, config.new_layer_factor)
+    rates = Rates(backbone.new, config.new_layer_factor, config.bias_factor)
     train(job, model, batches, softmax_loss, config.sgd, rates, "fine-tuning")
     if not job.ranks.leads:
         return

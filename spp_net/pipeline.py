@@ -15,7 +15,7 @@ from rcnn_v1.svm import train_svms
 from spp_net.config import Config, PyramidConfig
 from spp_net.detector import Description, load
 from spp_net.fine_tune import fine_tune
-from spp_net.maps import MapCache, cache_maps
+from spp_net.maps import MapCache, cache_maps, cache_mirrored_maps
 from spp_net.network import PyramidNetwork, add_pyramid, check_backbone
 from spp_net.pictures import draw_pictures
 from stages.backbones.config import Name
@@ -85,8 +85,20 @@ def train_and_test(config: Config, store: Store) -> Trained:
     learnt = training_split(data, config.difficult)
     windows = (learnt, proposals, maps)
     if tune.sgd.iterations:
-        network = store.run(fine_tune, *windows, untuned, name, top, pyramid.levels, tune)
-        training.append(network)
+        mirrored = tuple(
+            store.run(
+                cache_mirrored_maps,
+                TrainingSplit(data),
+                weights,
+                name,
+                scale,
+                pyramid.longest,
+                take.dtype,
+            )
+            for scale in (pyramid.scales if tune.mirror else ())
+        )
+        network = store.run(fine_tune, *windows, mirrored, untuned, name, top, pyramid.levels, tune)
+        training += [*mirrored, network]
     features = store.run(cache_features, *windows, network, name, top, pyramid, take)
     svms = store.run(train_svms, learnt, proposals, features, top, config.svms)
     # Of the pyramid, which fine-tuning leaves as it is: of the untuned network, the same for both.

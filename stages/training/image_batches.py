@@ -156,7 +156,7 @@ class ImageBatches:
         )
 
 
-def mirror(boxes: Tensor, width: int) -> Tensor:
-    """Boxes [R, 4] of an image as wide, left and right exchanged."""
+def mirror(boxes: Tensor, width: int | Tensor) -> Tensor:
+    """Boxes [R, 4] of an image as wide, or each of one of its own [R], left and right exchanged."""
     x1, y1, x2, y2 = boxes.unbind(1)
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)

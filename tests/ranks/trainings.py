@@ -21,6 +21,7 @@ from rcnn_v1.config import FineTuneConfig
 from rcnn_v1.fine_tune import fine_tune
 from spp_net import fine_tune as spp
 from spp_net.config import FineTuneConfig as SPPConfig
+from spp_net.maps import cache_mirrored_maps
 from spp_net.network import add_pyramid
 from stages.backbones.weights import Weights
 from stages.ranks import Ranks, join, leave
@@ -93,12 +94,14 @@ def train_all(folder: Path, ranks: Ranks) -> None:
     # What the step starts from is every rank's own, too.
     own = folder / f"spp{ranks.rank}"
     maps = make_maps(own, data)
+    mirrored = make_maps(own / "mirrored", data, stage=cache_mirrored_maps)
     add_pyramid(Job(own), RANDOM, "tiny", PYRAMID.levels)
     spp.fine_tune(
         jobs["spp"],
         data,
         data.proposals,
         maps,
+        mirrored,
         Artifact(own, "network"),
         "tiny",
         None,

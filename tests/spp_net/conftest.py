@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spp_net.config import PyramidConfig
-from spp_net.maps import MapCache, cache_maps
+from spp_net.maps import MapCache, cache_maps, cache_mirrored_maps
 from spp_net.network import add_pyramid
 from stages.backbones.weights import Weights
 from stages.store import Artifact, Job
@@ -26,16 +26,22 @@ class Made:
     maps: tuple[Artifact, ...]
     network: Artifact
     cache: MapCache
+    mirrored: tuple[Artifact, ...]
+    mirrored_cache: MapCache
 
 
 def make_maps(
-    folder: Path, data: Any, pyramid: PyramidConfig = PYRAMID, dtype: Any = "float32"
+    folder: Path,
+    data: Any,
+    pyramid: PyramidConfig = PYRAMID,
+    dtype: Any = "float32",
+    stage: Any = cache_maps,
 ) -> tuple[Artifact, ...]:
     artifacts = []
     for scale in pyramid.scales:
         job = Job(folder / str(scale))
         job.folder.mkdir(parents=True, exist_ok=True)
-        cache_maps(job, data, RANDOM, "tiny", scale, pyramid.longest, dtype)
+        stage(job, data, RANDOM, "tiny", scale, pyramid.longest, dtype)
         artifacts.append(Artifact(job.folder, str(scale)))
     return tuple(artifacts)
 
@@ -45,4 +51,11 @@ def made(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("spp")
     add_pyramid(Job(folder), RANDOM, "tiny", PYRAMID.levels)
     maps = make_maps(folder, toy)
-    return Made(maps, Artifact(folder, "network"), MapCache(maps, toy.train))
+    mirrored = make_maps(folder / "mirrored", toy, stage=cache_mirrored_maps)
+    return Made(
+        maps,
+        Artifact(folder, "network"),
+        MapCache(maps, toy.train),
+        mirrored,
+        MapCache(mirrored, toy.train),
+    )

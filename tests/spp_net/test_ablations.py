@@ -62,7 +62,7 @@ def test_they_share_every_stage_they_can(runs: Path) -> None:
     for stage in ("gather_proposals", "pretrain", "add_pyramid"):
         assert made.count(stage) == 1
     # A scale's maps; tuned, and regressors of the pyramid, for each set of scales.
-    for stage in ("cache_maps", "fine_tune", "train_box_regressors"):
+    for stage in ("cache_maps", "cache_mirrored_maps", "fine_tune", "train_box_regressors"):
         assert made.count(stage) == 2
     for stage in ("cache_features", "train_svms", "detect"):
         assert made.count(stage) == 10

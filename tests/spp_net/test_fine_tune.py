@@ -17,6 +17,7 @@ from spp_net.config import FineTuneConfig
 from spp_net.fine_tune import FullyConnected, PyramidBatches, fine_tune, softmax_loss
 from spp_net.maps import Maps
 from spp_net.network import PyramidNetwork, add_pyramid, build
+from stages.data.decode import image_of
 from stages.errors import InputError
 from stages.proposals.windows import Windows, training_windows
 from stages.stopwatch import OFF
@@ -32,12 +33,19 @@ Make = Callable[..., Any]
 
 
 def batches_of(
-    data: Any, made: Made, config: FineTuneConfig = CONFIG
+    data: Any, made: Made, config: FineTuneConfig = CONFIG, mirrored: bool = True
 ) -> tuple[PyramidBatches, Windows]:
     windows = training_windows(data.train, data.reader, None)
     backbone = build("tiny", PYRAMID.levels, made.network.path / "weights.pt")
+    other = made.mirrored_cache if mirrored else None
     return PyramidBatches(
-        data.train, windows, made.cache, config, PYRAMID.levels, backbone
+        data.train,
+        windows,
+        made.cache,
+        config,
+        PYRAMID.levels,
+        backbone,
+        mirrored=other,
     ), windows
 
 
@@ -116,7 +124,7 @@ def test_pyramids_are_the_networks_own(
         1000,
     )
     for scale in (0, 1):
-        crops = batches.crops(rows, np.full(len(rows), scale))
+        crops = batches.crops(rows, np.full(len(rows), scale), np.zeros(len(rows), bool))
         pooled = module.pool_crops(crops, PYRAMID.levels)
         for n in (0, 7, len(toy.train) - 1):
             of_image = windows.image == n
@@ -126,21 +134,66 @@ def test_pyramids_are_the_networks_own(
             assert torch.equal(pooled[of_image], expected)
 
 
-def test_every_scale_is_as_likely(toy: Any, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches, _ = batches_of(toy, made)
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_every_scale_and_side_is_as_likely(
+    toy: Any, made: Made, monkeypatch: pytest.MonkeyPatch, mirrored: bool
+) -> None:
+    batches, _ = batches_of(toy, made, mirrored=mirrored)
     drawn: list[np.ndarray] = []
     plain = PyramidBatches.crops
 
-    def noting(self: PyramidBatches, rows: np.ndarray, scales: np.ndarray) -> Any:
-        drawn.append(scales)
-        return plain(self, rows, scales)
+    def noting(self: Any, rows: np.ndarray, scales: np.ndarray, flipped: np.ndarray) -> Any:
+        drawn.append(2 * scales + flipped)
+        return plain(self, rows, scales, flipped)
 
     monkeypatch.setattr(PyramidBatches, "crops", noting)
-    for s in range(40):
+    for s in range(80):
         batches[s]
     together = np.concatenate(drawn)
-    assert set(together.tolist()) == {0, 1}
-    assert 0.4 < together.mean() < 0.6
+    kinds = [0, 1, 2, 3] if mirrored else [0, 2]
+    assert sorted(set(together.tolist())) == kinds
+    for kind in kinds:
+        assert (together == kind).mean() == pytest.approx(1 / len(kinds), abs=0.05)
+
+
+def test_a_mirrored_windows_pyramid_is_the_mirrored_images(toy: Any, made: Made) -> None:
+    """As the network gives it of the image turned by hand, in which the window lies mirrored."""
+    batches, windows = batches_of(toy, made)
+    rows = np.arange(len(windows.boxes))
+    network = build("tiny", PYRAMID.levels, made.network.path / "weights.pt")
+    for scale in (0, 1):
+        crops = batches.crops(rows, np.full(len(rows), scale), np.ones(len(rows), bool))
+        pooled = module.pool_crops(crops, PYRAMID.levels)
+        one = replace(PYRAMID, scales=(PYRAMID.scales[scale],))
+        net = PyramidNetwork(network, "cpu", "float32", one, 1000)
+        for n in (0, 7, len(toy.train) - 1):
+            of_image = windows.image == n
+            x1, y1, x2, y2 = windows.boxes[of_image].T
+            turned = torch.from_numpy(np.stack([60 - x2, y1, 60 - x1, y2], axis=1))
+            image = torch.from_numpy(image_of(toy.train[n])[:, ::-1].copy()).permute(2, 0, 1)
+            with torch.inference_mode():
+                (expected,) = net.pooled(net.convolutions(image), turned, OFF)
+            assert torch.equal(pooled[of_image], expected)
+        straight = batches.crops(rows, np.full(len(rows), scale), np.zeros(len(rows), bool))
+        assert not torch.equal(pooled, module.pool_crops(straight, PYRAMID.levels))
+
+
+def test_of_each_window_the_side_that_was_drawn(toy: Any, made: Made) -> None:
+    batches, windows = batches_of(toy, made)
+    rows = np.arange(len(windows.boxes))
+    scales, flipped = rows % 2, rows % 3 == 0
+    found = batches.crops(rows, scales, flipped)
+    for row, crop in zip(rows, found, strict=True):
+        (alone,) = batches.crops(rows[[row]], scales[[row]], flipped[[row]])
+        assert torch.equal(crop, alone)
+
+
+def test_the_same_windows_with_and_without_mirroring(toy: Any, made: Made) -> None:
+    with_it, without = (batches_of(toy, made, mirrored=m)[0][3] for m in (True, False))
+    assert with_it["image_ids"] == without["image_ids"]
+    assert torch.equal(with_it["labels"], without["labels"])
+    same = (with_it["pooled"] == without["pooled"]).all(dim=1)
+    assert 0 < same.sum() < len(same)
 
 
 # Nothing but (seed, s) -----------------------------------------------------------------------
@@ -173,6 +226,7 @@ def tune(folder: Path, data: Any, made: Made, config: FineTuneConfig = CONFIG, *
         data,
         data.proposals,
         made.maps,
+        made.mirrored,
         made.network,
         "tiny",
         None,
@@ -238,7 +292,7 @@ def test_a_new_fc6_learns_faster_and_nothing_else(
         job.folder.mkdir()
         config = replace(CONFIG, sgd=sgd, new_layer_factor=of_new)
         network = Artifact(tmp_path, "")
-        fine_tune(job, toy, toy.proposals, made.maps, network, "tiny", None, levels, config)
+        fine_tune(job, toy, toy.proposals, made.maps, (), network, "tiny", None, levels, config)
         after = torch.load(job.folder / "weights.pt", weights_only=True)
         heads = [key for key in after if key.startswith("head.")]
         moves.append({key: (after[key] - before[key]).norm() for key in heads})
@@ -246,6 +300,35 @@ def test_a_new_fc6_learns_faster_and_nothing_else(
         once, more = (move[f"head.{layer}.0.weight"] for move in moves)
         assert float(once) > 0
         assert float(more / once) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_biases_learn_faster(toy: Any, made: Made, tmp_path: Path, factor: float) -> None:
+    sgd = SGDConfig(lr=1e-3, iterations=1, momentum=0, weight_decay=0, dtype="float32")
+    before = torch.load(made.network.path / "weights.pt", weights_only=True)
+    moved = []
+    for number, of_biases in enumerate((1.0, factor)):
+        config = replace(CONFIG, sgd=sgd, bias_factor=of_biases)
+        after = tune(tmp_path / str(number), toy, made, config)
+        moved.append({key: after[key] - before[key] for key in after if "head." in key})
+    for key, once in moved[0].items():
+        assert once.abs().max() > 0
+        expected = factor * once if key.endswith("bias") else once
+        torch.testing.assert_close(moved[1][key], expected, rtol=1e-3, atol=1e-9)
+
+
+def test_without_mirrored_maps_no_window_is_mirrored(
+    toy: Any, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tune(tmp_path / "mirrored", toy, made)
+    none = tune(tmp_path / "none", toy, replace(made, mirrored=()))
+    assert not torch.equal(none["head.fc6.0.weight"], whole["head.fc6.0.weight"])
+    # As if each window came out the way it was.
+    straight = tune(tmp_path / "straight", toy, replace(made, mirrored=made.maps))
+    monkeypatch.setattr(module, "mirror", lambda boxes, _: boxes)
+    same = tune(tmp_path / "same", toy, replace(made, mirrored=made.maps))
+    assert all(torch.equal(same[key], none[key]) for key in none)
+    assert not torch.equal(straight["head.fc6.0.weight"], none["head.fc6.0.weight"])
 
 
 def test_the_loss_is_cross_entropy(made: Made) -> None:

@@ -37,6 +37,8 @@ STAGES = [
     "cache_maps",
     "cache_maps",
     "add_pyramid",
+    "cache_mirrored_maps",
+    "cache_mirrored_maps",
     "fine_tune",
     "cache_features",
     "train_svms",
@@ -65,7 +67,7 @@ def test_what_it_leaves(runs: Path, run_folder: Path) -> None:
     assert metrics["paper"] == "spp"
     assert [row["stage"] for row in metrics["stages"]] == STAGES
     assert metrics["result"]["images"] == 4
-    trained = STAGES[5:12]
+    trained = STAGES[5:14]
     seconds = [row["seconds"] for row in metrics["stages"] if row["stage"] in trained]
     assert metrics["train_seconds"] == pytest.approx(sum(seconds), abs=0.01)
     assert {path.name for path in run_folder.glob("*.png")} == {
@@ -130,6 +132,7 @@ def first_made(config: Any, runs: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("pyramid", {"levels": (2, 1)}, "add_pyramid"),
         ("pyramid", {"window_side": 50}, "cache_features"),  # fine-tuning's scales are random
         ("fine_tune", {"positives": 16}, "fine_tune"),
+        ("fine_tune", {"mirror": False}, "fine_tune"),  # which reads no maps of mirrored images
         ("svms", {"negative_nms": None}, "train_svms"),
         ("box_regression", {"ridge": 1.0}, "train_box_regressors"),
         ("detection", {"nms_iou": 0.4}, "assemble"),
@@ -150,6 +153,12 @@ def test_without_fine_tuning_the_pre_trained_network_is_used(
     tune = dataclasses.replace(CONFIG.fine_tune, sgd=sgd)
     config = dataclasses.replace(CONFIG, fine_tune=tune)
     assert first_made(config, runs, monkeypatch) == "cache_features"
+
+
+def test_without_mirroring_no_maps_are_made_for_it(tmp_path: Path) -> None:
+    command([*OPTIONS, "--fine-tune.no-mirror", "--runs", str(tmp_path)])
+    assert not list((tmp_path / "store").glob("cache_mirrored_maps-*"))
+    assert list((tmp_path / "store").glob("fine_tune-*"))
 
 
 def test_difficult_objects_teach_where_they_are_asked_to(
