@@ -10,10 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbones.config import Name
-
-# What torchvision's weights expect: RGB in [0, 1], less this mean, over this deviation.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from stages.backbones.normalisation import IMAGENET_MEAN, IMAGENET_STD, Channels, Normalisation
 
 
 class Backbone(nn.Module):
@@ -29,7 +26,8 @@ class Backbone(nn.Module):
         features: D.
         crop_size: the side in pixels of the image that the whole network was trained on.
         new: prefixes of the parameters that no pre-training fills; they learn faster.
-        mean, std: of the weights' training, per RGB channel in [0, 1].
+        mean, std: of the weights' training, per RGB channel in [0, 1]. They are a part of the
+            network's state and are saved with its weights, without which they mean nothing.
     """
 
     stride = 16
@@ -46,8 +44,8 @@ class Backbone(nn.Module):
         features: int,
         crop_size: int = 224,
         new: tuple[str, ...] = (),
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: Channels = IMAGENET_MEAN,
+        std: Channels = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.name = name
@@ -58,11 +56,16 @@ class Backbone(nn.Module):
         self.features = features
         self.crop_size = crop_size
         self.new = new
-        # Not saved: normalisation is bound to the kind of weights, and is set with them. Numbers
-        # also where a network is only planned, on the meta device: what is built on this one asks.
         for key, value in (("mean", mean), ("std", std)):
-            numbers = torch.tensor(value, device="cpu")[:, None, None]
-            self.register_buffer(key, numbers, persistent=False)
+            self.register_buffer(key, per_channel(value))
+
+    def expect(self, images: Normalisation) -> None:
+        """Have the network take the images that its weights, as their file has them, were trained on."""
+        self.mean, self.std = per_channel(images.mean), per_channel(images.std)
+        if images.bgr:
+            first = next(part for part in self.trunk.modules() if isinstance(part, nn.Conv2d))
+            with torch.no_grad():
+                first.weight.copy_(first.weight.flip(1))
 
     def normalise(self, images: Tensor) -> Tensor:
         """`normalise` as these weights expect it."""
@@ -101,6 +104,11 @@ class Backbone(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Normalised crops [N, 3, crop_size, crop_size] -> [N, D]: the whole network."""
         return self.head(self.pool5(self.trunk(crops)))  # type: ignore[no-any-return]
+
+
+def per_channel(values: Channels) -> Tensor:
+    """[3, 1, 1]; numbers also where a network is only planned, on the meta device, for others ask them."""
+    return torch.tensor(values, device="cpu")[:, None, None]
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ from stages.store import Store
 CONFIG: Config = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does
 STAGES = (
     "draw_shapes",
-    "search_selectively",
     "pretrain",
+    "search_selectively",
     "train_detector",
     "assemble",
     "detect",

@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 CONFIG = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does
 STAGES = (
     "draw_shapes",
-    "search_selectively",
     "pretrain",
+    "search_selectively",
     "fine_tune",
     "cache_features",
     "train_svms",

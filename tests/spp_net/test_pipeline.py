@@ -30,8 +30,8 @@ CONFIG = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does
 OPTIONS = ["--preset", "micro", "--device", "cpu", "--workers", "0"]
 STAGES = [
     "draw_shapes",
-    "search_selectively",
     "pretrain",
+    "search_selectively",
     "cache_maps",
     "cache_maps",
     "add_pyramid",
