@@ -13,6 +13,12 @@ PYTHON   ?= python3
 
 LAUNCH   ?=
 
+# What is given reaches the commands as it was typed: make would take a dollar in it for a variable, and
+# the shell blanks, quotes and the rest of them for its own. ARGS are words for the shell to part.
+GIVEN = DATA PRESET RUNS DEVICE BACKBONE WEIGHTS TAG PAPER A B MODEL OUT IMAGE ARGS
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+typed = '$(subst ','\'',$($(1)))'
+
 IN := .venv/bin/python
 # LAUNCH="torchrun --nproc-per-node 2": several processes as one run. Started again they must not
 # find the dead ones' addresses, which torchrun's own store would still hold. Unless LAUNCH says where
@@ -21,15 +27,16 @@ MEETING = $(filter --standalone% --nnodes% --node% --rdzv% --master%,$(subst _,-
 STANDALONE = $(if $(filter torchrun,$(firstword $(LAUNCH))),$(if $(MEETING),,--standalone))
 RUN = $(if $(LAUNCH),TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 .venv/bin/$(LAUNCH) $(STANDALONE) -m,$(IN) -m)
 VENV := .venv/.complete
-OPTIONS = --preset "$(PRESET)" --data "$(DATA)" --runs "$(RUNS)" --device "$(DEVICE)" \
-          $(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
-          $(if $(TAG),--tag "$(TAG)") $(ARGS)
+WHERE = --runs $(call typed,RUNS) --device $(call typed,DEVICE)
+OPTIONS = --preset $(call typed,PRESET) --data $(call typed,DATA) $(WHERE) \
+          $(if $(BACKBONE),--backbone $(call typed,BACKBONE)) $(if $(WEIGHTS),--weights $(call typed,WEIGHTS)) \
+          $(if $(TAG),--tag $(call typed,TAG)) $(ARGS)
 
 .PHONY: all help rcnn spp fast faster mask rival rivals yolov3 ablations bench paired speed peers detect compare notebooks test slow lint lock clean
 .DEFAULT_GOAL := all
 
 all: rcnn spp fast faster mask  ## every paper on the default data, then the benchmark (`make bench` also takes minutes over rates)
-	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)" --rates
+	@$(IN) -m benchmarks $(WHERE) --rates
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -70,31 +77,30 @@ FOLDER_faster := faster_rcnn
 FOLDER_mask := mask_rcnn
 
 ablations: $(VENV)  ## a paper's ablation table, ours beside its own: PAPER=rcnn|spp|fast|faster|mask
-	@test -n "$(FOLDER_$(PAPER))" || { echo "error: PAPER=$(PAPER): takes rcnn, spp, fast, faster or mask" >&2; exit 2; }
+	@test -n "$(FOLDER_$(PAPER))" || { printf 'error: PAPER=%s: takes rcnn, spp, fast, faster or mask\n' $(call typed,PAPER) >&2; exit 2; }
 	@$(IN) -m $(FOLDER_$(PAPER)) ablations $(OPTIONS)
 
 bench: $(VENV)  ## time every finished detector again; plots, tables, advice in runs/report/index.html
-	@$(IN) -m benchmarks --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
+	@$(IN) -m benchmarks $(WHERE) $(ARGS)
 
 paired: $(VENV)  ## is A better than B on the same test images, with its interval: A=faster B=fast
-	@$(IN) -m benchmarks paired "$(A)" "$(B)" --runs "$(RUNS)" $(ARGS)
+	@$(IN) -m benchmarks paired $(call typed,A) $(call typed,B) --runs $(call typed,RUNS) $(ARGS)
 
 speed: $(VENV)  ## the papers' networks, untrained: seconds, speed-ups, the arithmetic's, the papers'
-	@$(IN) -m benchmarks speed --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
+	@$(IN) -m benchmarks speed $(WHERE) $(ARGS)
 
 peers: $(VENV)  ## ours against torchvision's, the same network, detection and training: PAPER=faster|mask
-	@$(IN) -m benchmarks peers $(if $(PAPER),--paper "$(PAPER)") --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS)
+	@$(IN) -m benchmarks peers $(if $(PAPER),--paper $(call typed,PAPER)) $(WHERE) $(ARGS)
 
-# IMAGE reaches the command through its environment, where make puts what it was called with:
-# blanks and quotes in names stay, and a glob is Python's to expand.
+# A glob in IMAGE is Python's to expand.
 detect: $(VENV)  ## a finished detector on photographs: IMAGE=file|folder|'*.jpg' MODEL=rcnn|spp|fast|faster|mask OUT=folder
-	@$(IN) -m benchmarks detect --model "$(MODEL)" $(if $(OUT),--out "$(OUT)") --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS) -- "$$IMAGE"
+	@$(IN) -m benchmarks detect --model $(call typed,MODEL) $(if $(OUT),--out $(call typed,OUT)) $(WHERE) $(ARGS) -- $(call typed,IMAGE)
 
 compare: $(VENV)  ## every paper's newest detector on photographs, side by side: IMAGE=file|folder|'*.jpg' OUT=folder
-	@$(IN) -m benchmarks compare $(if $(OUT),--out "$(OUT)") --runs "$(RUNS)" --device "$(DEVICE)" $(ARGS) -- "$$IMAGE"
+	@$(IN) -m benchmarks compare $(if $(OUT),--out $(call typed,OUT)) $(WHERE) $(ARGS) -- $(call typed,IMAGE)
 
 notebooks: $(VENV)  ## the notebooks executed in place, on the runs that `make` leaves; ARGS="rcnn": one of them
-	@$(IN) -m notebooks --runs "$(RUNS)" --preset "$(PRESET)" $(ARGS)
+	@$(IN) -m notebooks --runs $(call typed,RUNS) --preset $(call typed,PRESET) $(ARGS)
 
 test: $(VENV)  ## the tests, but for the slow ones
 	$(IN) -m pytest -q -n auto -m "not slow" tests

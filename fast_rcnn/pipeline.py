@@ -14,7 +14,7 @@ from fast_rcnn.pictures import draw_pictures
 from fast_rcnn.svd import check_ranks, compress, split
 from fast_rcnn.train import train_detector
 from stages.backbones.config import Name
-from stages.backbones.weights import fill, find_weights, load_state
+from stages.backbones.weights import Weights, fill, find_weights, load_state
 from stages.data.difficult import training_split
 from stages.data.load import load_data
 from stages.data.records import Dataset, Record, TrainingData
@@ -62,9 +62,10 @@ def train_and_test(config: Config, store: Store) -> Trained:
     check_ranks(name, svd)  # before anything is trained
     check_step(config.sampling.images, store.ranks)
     data = load_data(config.data, store)
+    weights = find_weights(config.backbone, store)  # a file that does not fit costs no search
     found = find_proposals(config.proposals, config.proposals_file, data, store)
     proposals = found.all
-    trained = train_on(config, data, found.train, store)
+    trained = train_on(config, data, found.train, store, weights=weights)
     model = assemble_from(config, data, trained, store)
     training = [trained, model]
     if svd != SVDConfig():
@@ -81,13 +82,14 @@ def train_on(
     proposals: Artifact,
     store: Store,
     start: Artifact | None = None,
+    weights: Weights | None = None,
 ) -> Artifact:
-    """The training; `start`: see `train_detector`."""
+    """The training; `start`: see `train_detector`; `weights` None: those that `config` names."""
     return store.run(
         train_detector,
         training_split(data, config.difficult),
         proposals,
-        find_weights(config.backbone, store),
+        weights or find_weights(config.backbone, store),
         config.backbone.name,
         config.top,
         config.scale.train,

@@ -29,6 +29,7 @@ from stages.training.sgd import Rates
 from stages.writing import replacing
 
 TRUNK, RPN_LAYERS = "backbone.trunk.", "rpn."
+IMAGES = ("backbone.mean", "backbone.std")  # what the trunk's weights expect of an image
 
 
 @stage(version=4, together=True)
@@ -46,7 +47,7 @@ def train_rpn(
 ) -> None:
     """Train the RPN (steps 1 and 3 of the alternating training).
 
-    Writes `weights.pt`: of `FasterRCNN`'s state the trunk and the RPN.
+    Writes `weights.pt`: of `FasterRCNN`'s state the trunk, with the images it expects, and the RPN.
 
     Args:
         scales, longest: see `ScaleConfig`.
@@ -79,9 +80,10 @@ def train_rpn(
     if not job.ranks.leads:
         return
     model.rpn.fold()
-    state = model.cpu().state_dict()
+    parts = (TRUNK, RPN_LAYERS, *IMAGES)
+    state = {k: v for k, v in model.cpu().state_dict().items() if k.startswith(parts)}
     with replacing(job.folder / "weights.pt") as file:
-        torch.save({k: v for k, v in state.items() if k.startswith((TRUNK, RPN_LAYERS))}, file)
+        torch.save(state, file)
 
 
 @stage(version=4, together=True)
@@ -131,6 +133,8 @@ def train_jointly(
 def load_parts(model: FasterRCNN, trained: Artifact, *prefixes: str) -> None:
     """Put those parts of a training's weights into the model, strictly.
 
+    With the trunk comes what it expects of an image.
+
     Args:
         prefixes: of the parameters' names, each of a whole submodule: "backbone.trunk.".
 
@@ -142,6 +146,9 @@ def load_parts(model: FasterRCNN, trained: Artifact, *prefixes: str) -> None:
     for prefix in prefixes:
         part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         fill(model.get_submodule(prefix.removesuffix(".")), part, path)
+    if TRUNK in prefixes and set(IMAGES) <= state.keys():
+        expected = (state[name] for name in IMAGES)
+        model.backbone.mean, model.backbone.std = expected
 
 
 def set_statistics(

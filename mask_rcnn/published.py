@@ -95,10 +95,18 @@ def _check(config: Config, preset: Config) -> None:
     """Raises InputError for an option that would be ignored."""
     mask = dataclasses.replace(preset.network.mask, branch=config.network.mask.branch)
     detection = dataclasses.replace(preset.detection, dtype=config.detection.dtype)
+    name = config.backbone.name
+    backbone = dataclasses.replace(
+        preset.backbone,
+        weights=config.backbone.weights,
+        name=name
+        if name == "resnet50"
+        else preset.backbone.name,  # which it is of, whoever says so
+    )
     chosen = dataclasses.replace(
         preset,
         data=config.data,
-        backbone=config.backbone,
+        backbone=backbone,
         network=dataclasses.replace(preset.network, mask=mask),
         detection=detection,
     )

@@ -69,9 +69,9 @@ def train_and_test(config: Config, store: Store) -> Trained:
     if tune.sgd.iterations:
         check_step(tune.positives + tune.backgrounds, store.ranks, "windows")  # before any search
     data = load_data(config.data, store)
+    weights = find_weights(config.backbone, store)  # a file that does not fit costs no search
     found = find_proposals(config.proposals, config.proposals_file, data, store)
     proposals = found.train
-    weights = find_weights(config.backbone, store)
 
     # One pass over every image at each scale; all that follows reads its maps.
     maps = tuple(

@@ -110,6 +110,7 @@ class Store:
         self.checkpoint_seconds = checkpoint_seconds
         self.ranks = ranks
         self.used: list[Artifact] = []  # in the order the pipeline asked for them
+        self._said: set[str] = set()
 
     def run(self, stage: Callable[..., None], *inputs: Any) -> Artifact:
         """The artifact of `stage(job, *inputs)`: found, or made now.
@@ -160,6 +161,12 @@ class Store:
                 if self.ranks.world > 1:  # the others are elsewhere in the pipeline
                     raise InputError(f"{error.line}; removed: start the run again") from None
                 self.used.clear()
+
+    def say(self, line: str) -> None:
+        """On stderr, but once: the variants of an ablation come by the same places."""
+        if line not in self._said:
+            print(line, file=sys.stderr, flush=True)
+            self._said.add(line)
 
     def is_sound(self, name: str) -> bool:
         """Whether the artifact folder of that name is finished and undamaged."""

@@ -1,4 +1,4 @@
-"""Files that `torch.save` wrote, or somebody else made to look so: nothing in them is executed."""
+"""Files that `torch.save` or safetensors wrote, or somebody else made to look so: nothing is executed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from stages.errors import check_regular, one_line
@@ -40,6 +41,27 @@ def load_tensors(path: Path, device: str = "cpu", ours: bool = False) -> Any:
     except OSError:
         raise
     except Exception as error:  # the unpickler fails on rubbish in every way there is
+        raise ValueError(one_line(error)[:120] or type(error).__name__) from None
+
+
+def load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A .safetensors file's tensors, on the CPU, and its metadata.
+
+    Raises:
+        InputError: it is a pipe or a device.
+        OSError: it cannot be read.
+        ValueError: it is no such file, or damaged.
+    """
+    check_regular(path)
+    with open(path, "rb"):
+        pass  # safetensors' own errors do not say why
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
+            return {key: file.get_tensor(key) for key in file.keys()}, notes  # noqa: SIM118
+    except OSError:
+        raise
+    except Exception as error:  # its own, and PyTorch's of types that it does not know
         raise ValueError(one_line(error)[:120] or type(error).__name__) from None
 
 

@@ -47,14 +47,14 @@ def command_of(metrics: Mapping[str, Any]) -> str:
         changes["kind"] = kind  # which earlier runs said in another way
     for option, variable in VARIABLES.items():
         if option in changes:
-            parts.append(f"{variable}={_quoted(str(changes.pop(option)))}")
+            parts.append(f"{variable}={shlex.quote(str(changes.pop(option)))}")
     if metrics["preset"] != "small":
-        parts.append(f"PRESET={_quoted(metrics['preset'])}")
+        parts.append(f"PRESET={shlex.quote(metrics['preset'])}")
     if metrics.get("tag"):
-        parts.append(f"TAG={_quoted(metrics['tag'])}")
+        parts.append(f"TAG={shlex.quote(metrics['tag'])}")
     arguments = [word for option, value in changes.items() for word in arguments_of(option, value)]
     if arguments:
-        parts.append(f"ARGS={_quoted(shlex.join(arguments))}")
+        parts.append(f"ARGS={shlex.quote(shlex.join(arguments))}")
     return " ".join(parts)
 
 
@@ -66,11 +66,11 @@ def bench_command(arguments: Sequence[str]) -> str:
     options, rest = parser.parse_known_args(list(arguments))
     parts = ["make", "bench"]
     if options.runs != "runs":
-        parts.append(f"RUNS={_quoted(options.runs)}")
+        parts.append(f"RUNS={shlex.quote(options.runs)}")
     if options.device != "auto":
-        parts.append(f"DEVICE={_quoted(options.device)}")
+        parts.append(f"DEVICE={shlex.quote(options.device)}")
     if rest:
-        parts.append(f"ARGS={_quoted(shlex.join(rest))}")
+        parts.append(f"ARGS={shlex.quote(shlex.join(rest))}")
     return " ".join(parts)
 
 
@@ -96,8 +96,3 @@ def arguments_of(option: str, value: Any) -> list[str]:
         return [f"{path}{field}" if value else f"{path}no-{field}"]
     values = value if isinstance(value, list) else [value]
     return [f"{path}{field}", *map(str, values)]
-
-
-def _quoted(text: str) -> str:
-    """For a shell, and for make, to which a dollar is a variable."""
-    return shlex.quote(text).replace("$", "$$")

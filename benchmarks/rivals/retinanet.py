@@ -16,7 +16,14 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from benchmarks.rivals.config import Stride
-from benchmarks.rivals.trunk import STAGE_AT, STAGES, give_float32, learning_stages, mobilenet
+from benchmarks.rivals.trunk import (
+    STAGE_AT,
+    STAGES,
+    Transform,
+    give_float32,
+    learning_stages,
+    mobilenet,
+)
 from stages.backbones.weights import Weights
 from stages.stopwatch import Stopwatch
 
@@ -47,8 +54,9 @@ def build_retinanet(
         InputError: as `build_backbone`.
     """
     returned = [*range(STAGE_AT[finest_stride], STAGE_AT[32]), STAGES - 1]
+    network, cut = mobilenet(weights)
     backbone = _mobilenet_extractor(
-        mobilenet(weights),
+        network,
         True,
         learning_stages(weights, trainable_layers),
         returned,
@@ -64,6 +72,7 @@ def build_retinanet(
             tuple(anchor_sizes(stride) for stride in strides), (ANCHOR_RATIOS,) * len(strides)
         ),
     )
+    model.transform = Transform(model.transform, cut.mean, cut.std)
     give_float32(model.backbone, model.head)
     return model
 

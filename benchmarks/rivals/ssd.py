@@ -17,7 +17,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
 from torchvision.ops.misc import Conv2dNormActivation
 
-from benchmarks.rivals.trunk import give_float32, learning_stages, mobilenet
+from benchmarks.rivals.trunk import Transform, give_float32, learning_stages, mobilenet
 from stages.backbones.weights import Weights
 from stages.stopwatch import Stopwatch
 
@@ -46,7 +46,7 @@ def build_ssd(weights: Weights, classes: int, square: int, trainable_layers: int
 
     Source: torchvision's `ssdlite320_mobilenet_v3_large`.
     """
-    network = mobilenet(weights)
+    network, cut = mobilenet(weights)
     # MobileNetV3's blocks call `block` what V2's call `conv`.
     first = network.get_submodule(f"features.{C4}")
     first.block = first.conv
@@ -59,6 +59,7 @@ def build_ssd(weights: Weights, classes: int, square: int, trainable_layers: int
         _initialise(part)
     _predict_little_at_first(head)
     model = SSD(backbone, boxes, (square, square), classes + 1, head=head)
+    model.transform = Transform(model.transform, cut.mean, cut.std)
     give_float32(model.backbone, model.head)
     return model
 

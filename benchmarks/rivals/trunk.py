@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from benchmarks.rivals.config import Stride
+from stages.backbones.backbone import Backbone, normalise
 from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.networks import classifier
 from stages.backbones.weights import Weights, build_backbone
@@ -15,8 +17,35 @@ STAGES = 6  # of the trunk, each but the last begun by a stride; the last two ar
 STAGE_AT: dict[Stride, int] = {4: 1, 8: 2, 16: 3, 32: 4}
 
 
-def mobilenet(weights: Weights) -> nn.Module:
-    """torchvision's classification network with its weights, in one piece.
+class Transform(GeneralizedRCNNTransform):
+    """torchvision's, whose mean and deviation are saved with the weights that expect them.
+
+    Args:
+        given: torchvision's, with the sizes; mean, std: [3, 1, 1], RGB, of pixels in [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, given: GeneralizedRCNNTransform, mean: Tensor, std: Tensor) -> None:
+        super().__init__(
+            given.min_size,
+            given.max_size,
+            mean.flatten().tolist(),
+            std.flatten().tolist(),
+            given.size_divisible,
+            given.fixed_size,
+        )
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Float [3, H, W] in [0, 1] as the weights expect it; called by torchvision."""
+        return normalise(image, self.mean, self.std)
+
+
+def mobilenet(weights: Weights) -> tuple[nn.Module, Backbone]:
+    """torchvision's classification network with its weights, in one piece, and ours, which knows its images.
 
     Batch norm is frozen, also where torchvision would learn it: under random weights.
 
@@ -33,7 +62,7 @@ def mobilenet(weights: Weights) -> nn.Module:
     network.features = nn.Sequential(
         *cut.trunk.children(), *cut.head.get_submodule("blocks").children()
     )
-    return network
+    return network, cut
 
 
 def learning_stages(weights: Weights, trainable_layers: int) -> int:

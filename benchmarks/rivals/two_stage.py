@@ -14,7 +14,14 @@ from torchvision.models.detection.backbone_utils import _mobilenet_extractor
 from torchvision.models.detection.image_list import ImageList
 
 from benchmarks.rivals.config import Stride
-from benchmarks.rivals.trunk import STAGE_AT, STAGES, give_float32, learning_stages, mobilenet
+from benchmarks.rivals.trunk import (
+    STAGE_AT,
+    STAGES,
+    Transform,
+    give_float32,
+    learning_stages,
+    mobilenet,
+)
 from stages.backbones.weights import Weights
 from stages.stopwatch import Stopwatch
 
@@ -49,7 +56,8 @@ def build_two_stage(
     """
     returned = list(range(STAGE_AT[finest_stride], STAGES))
     learning = learning_stages(weights, trainable_layers)
-    backbone = _mobilenet_extractor(mobilenet(weights), True, learning, returned)
+    network, cut = mobilenet(weights)
+    backbone = _mobilenet_extractor(network, True, learning, returned)
     levels = len(returned) + 1  # and one more, pooled from the coarsest
     model = (MaskRCNN if masks else FasterRCNN)(
         backbone,
@@ -59,6 +67,7 @@ def build_two_stage(
         rpn_anchor_generator=AnchorGenerator((ANCHOR_SIZES,) * levels, (ANCHOR_RATIOS,) * levels),
         rpn_score_thresh=RPN_SCORE,
     )
+    model.transform = Transform(model.transform, cut.mean, cut.std)
     give_float32(model.backbone, model.rpn.head, model.roi_heads.box_predictor)
     if masks:
         give_float32(model.roi_heads.mask_predictor)

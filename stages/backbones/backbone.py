@@ -11,10 +11,7 @@ from torch import Tensor, nn
 
 from stages.backbones.centres import first_centre
 from stages.backbones.config import Name
-
-# What torchvision's weights expect: RGB in [0, 1], less this mean, over this deviation.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from stages.backbones.normalisation import IMAGENET_MEAN, IMAGENET_STD, Channels, Normalisation
 
 
 class Backbone(nn.Module):
@@ -30,7 +27,8 @@ class Backbone(nn.Module):
         features: D.
         crop_size: the side in pixels of the image that the whole network was trained on.
         new: prefixes of the parameters that no pre-training fills; they learn faster.
-        mean, std: of the weights' training, per RGB channel in [0, 1].
+        mean, std: of the weights' training, per RGB channel in [0, 1]. They are a part of the
+            network's state and are saved with its weights, without which they mean nothing.
         released_centre: where the first cell of the papers' released network looks, if this one stands in
             for it with other padding; None: this network is the released one, or there is none.
 
@@ -53,8 +51,8 @@ class Backbone(nn.Module):
         features: int,
         crop_size: int = 224,
         new: tuple[str, ...] = (),
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: Channels = IMAGENET_MEAN,
+        std: Channels = IMAGENET_STD,
         released_centre: float | None = None,
     ) -> None:
         super().__init__()
@@ -67,11 +65,16 @@ class Backbone(nn.Module):
         self.crop_size = crop_size
         self.new = new
         self.shift = 0.0 if released_centre is None else first_centre(trunk) - released_centre
-        # Not saved: normalisation is bound to the kind of weights, and is set with them. Numbers
-        # also where a network is only planned, on the meta device: what is built on this one asks.
         for key, value in (("mean", mean), ("std", std)):
-            numbers = torch.tensor(value, device="cpu")[:, None, None]
-            self.register_buffer(key, numbers, persistent=False)
+            self.register_buffer(key, per_channel(value))
+
+    def expect(self, images: Normalisation) -> None:
+        """Have the network take the images that its weights, as their file has them, were trained on."""
+        self.mean, self.std = per_channel(images.mean), per_channel(images.std)
+        if images.bgr:
+            first = next(part for part in self.trunk.modules() if isinstance(part, nn.Conv2d))
+            with torch.no_grad():
+                first.weight.copy_(first.weight.flip(1))
 
     def normalise(self, images: Tensor) -> Tensor:
         """`normalise` as these weights expect it."""
@@ -110,6 +113,11 @@ class Backbone(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Normalised crops [N, 3, crop_size, crop_size] -> [N, D]: the whole network."""
         return self.head(self.pool5(self.trunk(crops)))  # type: ignore[no-any-return]
+
+
+def per_channel(values: Channels) -> Tensor:
+    """[3, 1, 1]; numbers also where a network is only planned, on the meta device, for others ask them."""
+    return torch.tensor(values, device="cpu")[:, None, None]
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

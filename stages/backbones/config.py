@@ -8,6 +8,7 @@ from typing import Literal
 from stages.training.sgd import SGDConfig
 
 Name = Literal["tiny", "squeezenet1_1", "mobilenet_v2", "alexnet", "vgg16", "resnet18", "resnet50"]
+Expected = Literal["auto", "caffe", "torchvision", "tf"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,15 @@ class BackboneConfig:
     Attributes:
         name: the network.
         weights: "default" (torchvision's ImageNet weights, downloaded; for `tiny`: "drawn"),
-            "drawn" (pre-trained by us to classify drawn objects), "none" (random), or a file: a
-            state dict of torchvision's network or of our backbone.
+            "drawn" (pre-trained by us to classify drawn objects), "none" (random), or a file, .pth or
+            .safetensors: a state dict of torchvision's network or of our backbone.
         pretrain: how "drawn" is trained.
+        normalisation: of the images that the weights expect: "caffe" (BGR, 0 to 255, less a mean),
+            "torchvision" (RGB, 0 to 1, less ImageNet's mean, over its deviation), "tf" (RGB, -1 to 1);
+            "auto": what the file says, else torchvision's.
     """
 
     name: Name = "tiny"
     weights: str = "default"
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    normalisation: Expected = "auto"

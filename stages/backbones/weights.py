@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torchvision.models as zoo
@@ -17,38 +17,73 @@ from torch import Tensor, nn
 
 from stages.backbones.backbone import Backbone
 from stages.backbones.config import BackboneConfig, Name
+from stages.backbones.expected import OPTION, expected_by, is_ours
 from stages.backbones.networks import classifier, cut, tiny
+from stages.backbones.normalisation import NORMALISATIONS, TORCHVISION, Normalisation
 from stages.backbones.pretrain import pretrain
 from stages.errors import InputError, check_regular, expand, one_line
 from stages.fetching import fetch_file
 from stages.store import Store
-from stages.tensor_files import is_plain, load_tensors
+from stages.tensor_files import is_plain, load_safetensors, load_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
+SAYS = ("normalisation", "normalization")  # keys of what a file says of its images
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights; `path` None: random ones."""
+    """A file of weights; `path` None: random ones.
+
+    Attributes:
+        fingerprint: of all that they are, the images they expect included.
+        expects: those images; None: the file holds the numbers, as ours do, or they are torchvision's.
+    """
 
     path: Path | None
     fingerprint: str
+    expects: Normalisation | None = None
 
 
 def find_weights(config: BackboneConfig, store: Store) -> Weights:
     """The file that `config.weights` means; trained or downloaded first where it must be.
 
+    A given file is looked at now, whether it fits and what images it expects, and not when the first
+    stage that reads it gets to it.
+
     Raises:
-        InputError: no such file, or the download failed.
+        InputError: no such file, it does not fit, or the download failed; or as `expected_by`.
     """
+    name, wanted = config.name, config.normalisation
     if config.weights == "none":
-        return Weights(None, "random")
-    if config.weights == "drawn" or (config.weights == "default" and config.name == "tiny"):
-        artifact = store.run(pretrain, config.name, config.pretrain)
+        expects = NORMALISATIONS.get(wanted)  # what the network is to be trained on from the start
+        return _with_images(Weights(None, "random"), expects)
+    if config.weights in ("default", "drawn") and wanted not in ("auto", "torchvision"):
+        raise InputError(
+            f"{OPTION} {wanted}: is for a file: WEIGHTS={config.weights} takes torchvision's"
+        )
+    if config.weights == "drawn" or (config.weights == "default" and name == "tiny"):
+        artifact = store.run(pretrain, name, config.pretrain)
         return Weights(artifact.path / "weights.pt", artifact.fingerprint)
     if config.weights == "default":
-        return of_file(download(zoo.get_model_weights(config.name)["IMAGENET1K_V1"].url))
-    return of_file(expand(config.weights))
+        return of_file(download(zoo.get_model_weights(name)["IMAGENET1K_V1"].url))
+    found = of_file(path := expand(config.weights))
+    state, says = read_weights(path)
+    state = _renamed(name, state)
+    with torch.device("meta"):
+        network, backbone = _networks(name)
+    whole = backbone if network is None or is_ours(state) else network
+    check_fit(whole, state, path)
+    expects = expected_by(state, says, found.fingerprint, name, wanted, path, whole, store.say)
+    return _with_images(found, expects)
+
+
+def _with_images(weights: Weights, expects: Normalisation | None) -> Weights:
+    """`weights` that expect those images, which their fingerprint shows where they are not torchvision's."""
+    if expects is None or expects == TORCHVISION:
+        return weights
+    numbers = "-".join(f"{value:.6g}" for value in (*expects.mean, *expects.std))
+    mark = f"{weights.fingerprint}-{'bgr' if expects.bgr else 'rgb'}-{numbers}"
+    return Weights(weights.path, mark, expects)
 
 
 def of_file(path: Path) -> Weights:
@@ -74,16 +109,36 @@ def build_backbone(name: Name, weights: Weights) -> Backbone:
     # Layers without weights of their own start the same in every run.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = None if name == "tiny" else classifier(name)
-        backbone = tiny() if network is None else cut(name, network)
-    if weights.path is None:
-        return backbone
-    state = load_state(weights.path)
-    if network is None or any(key.startswith("trunk.") for key in state):
-        fill(backbone, state, weights.path)
-    else:
-        fill(network, state, weights.path)
+        network, backbone = _networks(name)
+    if weights.path is not None:
+        state = _renamed(name, load_state(weights.path))
+        fill(backbone if network is None or is_ours(state) else network, state, weights.path)
+    if weights.expects is not None:
+        backbone.expect(weights.expects)
     return backbone
+
+
+def _networks(name: Name) -> tuple[nn.Module | None, Backbone]:
+    """torchvision's network, where there is one, and our cut of it, which shares its parameters."""
+    if name == "tiny":
+        return None, tiny()
+    network = classifier(name)
+    return network, cut(name, network)
+
+
+def _renamed(name: Name, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state by torchvision's names.
+
+    The first conversion of Caffe's VGG16 to PyTorch, which others were made of, counts the flattening of
+    the last map as a layer of the classifier.
+    """
+    if name != "vgg16" or "classifier.4.weight" not in state:
+        return state
+    layers = {"classifier.1.": "classifier.0.", "classifier.4.": "classifier.3."}
+    cut_at = len("classifier.1.")
+    return {
+        layers.get(key[:cut_at], key[:cut_at]) + key[cut_at:]: value for key, value in state.items()
+    }
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -92,15 +147,41 @@ def load_state(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: naming the file.
     """
+    return read_weights(path)[0]
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """A file's state dict, and which normalisation it says that its images have had, if it does.
+
+    It says so in the metadata of a .safetensors file (`{"normalisation": "caffe"}`), or in a .pth file
+    under that key, beside the tensors or beside a `state_dict` of them. Nothing in it is executed.
+
+    Raises:
+        InputError: naming the file.
+    """
     try:
-        state = load_tensors(path)
+        if path.suffix == ".safetensors":
+            state: Any
+            state, notes = load_safetensors(path)
+        else:
+            state, notes = _apart(load_tensors(path))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a file of weights: {one_line(error)}") from None
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and is_plain(value) for key, value in state.items()
     ):
         raise InputError(f"{path}: not a state dict (a dictionary of tensors)")
-    return state
+    return state, next((notes[key] for key in SAYS if isinstance(notes.get(key), str)), None)
+
+
+def _apart(content: Any) -> tuple[Any, dict[str, Any]]:
+    """What a .pth file holds as the state dict in it, if there is one, and what stands beside that."""
+    if not isinstance(content, dict):
+        return content, {}
+    if isinstance(content.get("state_dict"), dict):
+        return content["state_dict"], content
+    notes = {key: value for key, value in content.items() if key in SAYS and isinstance(value, str)}
+    return {key: value for key, value in content.items() if key not in notes}, notes
 
 
 def load_built(build: Callable[[], Network], path: Path, unbuildable: str) -> Network:
@@ -125,6 +206,7 @@ def load_built(build: Callable[[], Network], path: Path, unbuildable: str) -> Ne
     check_fit(planned, state, path)
     network = build()
     network.load_state_dict(state, strict=False)
+    _check_images(network, path)
     return network
 
 
@@ -136,6 +218,7 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """
     check_fit(module, state, path)
     module.load_state_dict(state, strict=False)
+    _check_images(module, path)
 
 
 def check_fit(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -145,8 +228,14 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         InputError: naming the keys that are missing, left over, or of another shape.
     """
     own = module.state_dict()
-    # Counts of batches seen: absent from old files, and of no use to anyone.
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    # Counts of batches seen: absent from old files, and of no use to anyone. What is done to images:
+    # absent from old files of ours, which are all for torchvision's normalisation, as a network is built.
+    spare = {f"{name}{key}" for name, _ in _lookers(module) for key in ("mean", "std")}
+    missing = [
+        key
+        for key in own
+        if key not in state and not key.endswith("num_batches_tracked") and key not in spare
+    ]
     extra = [key for key in state if key not in own]
     shapes = [
         f"{key} {list(state[key].shape)} for {list(own[key].shape)}"
@@ -160,6 +249,21 @@ def check_fit(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     ]
     if faults:
         raise InputError(f"{path}: does not fit {type(module).__name__}: {'; '.join(faults)}")
+
+
+def _lookers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts that images go into, which hold a mean and a deviation, with the prefix of their state."""
+    for name, part in module.named_modules():
+        if {"mean", "std"} <= part._buffers.keys():
+            yield f"{name}." if name else "", part
+
+
+def _check_images(module: nn.Module, path: Path) -> None:
+    """Raises InputError: no image can be normalised by the mean and deviation that the file has."""
+    for _, part in _lookers(module):
+        mean, std = part.get_buffer("mean"), part.get_buffer("std")
+        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
+            raise InputError(f"{path}: mean and std: no image can be normalised by these")
 
 
 def download(url: str) -> Path:

@@ -29,10 +29,10 @@ from stages.store import Store
 CONFIG: Config = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does
 STAGES = (
     "draw_shapes",
+    "pretrain",
     "search_selectively",
     "search_selectively",
     "gather_proposals",
-    "pretrain",
     "train_detector",
     "assemble",
     "detect",

@@ -361,7 +361,9 @@ def test_what_the_rpn_leaves(toy: Any, tmp_path: Path) -> None:
     state = rpn_alone(tmp_path, toy)
     assert {path.name for path in tmp_path.iterdir()} == {"losses.csv", "tensorboard", "weights.pt"}
     whole = untrained(toy).state_dict().keys()
-    assert state.keys() == {key for key in whole if key.startswith(("backbone.trunk.", "rpn."))}
+    # With the trunk goes what it expects of an image.
+    parts = ("backbone.trunk.", "backbone.mean", "backbone.std", "rpn.")
+    assert state.keys() == {key for key in whole if key.startswith(parts)}
     assert state.keys() >= OWN
     rows = losses(tmp_path)
     assert [int(row["iteration"]) for row in rows] == list(range(4))

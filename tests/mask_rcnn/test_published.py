@@ -209,6 +209,8 @@ def test_classes_are_cocos_by_name_or_by_vocs(toy: Any, capsys: pytest.CaptureFi
         ("--network.fc", "8"),
         ("--train.train.sgd.iterations", "7"),
         ("--difficult",),
+        ("--backbone.normalisation", "caffe"),
+        ("--backbone.name", "vgg16"),
     ],
 )
 def test_what_is_fixed_cannot_be_chosen(tmp_path: Path, hub: Path, option: tuple[str, ...]) -> None:

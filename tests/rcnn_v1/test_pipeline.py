@@ -29,9 +29,9 @@ ROOT = Path(__file__).parents[2]
 CONFIG = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does
 STAGES = (
     "draw_shapes",
+    "pretrain",
     "search_selectively",
     "gather_proposals",
-    "pretrain",
     "fine_tune",
     "cache_features",
     "train_svms",

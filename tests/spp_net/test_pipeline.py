@@ -30,10 +30,10 @@ CONFIG = resolve_dtypes(PRESETS["micro"], "cpu")  # as the front door does
 OPTIONS = ["--preset", "micro", "--device", "cpu", "--workers", "0"]
 STAGES = [
     "draw_shapes",
+    "pretrain",
     "search_selectively",
     "search_selectively",
     "gather_proposals",
-    "pretrain",
     "cache_maps",
     "cache_maps",
     "add_pyramid",

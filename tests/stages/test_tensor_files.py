@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import zipfile
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from stages.tensor_files import is_plain, load_tensors, refuse_compressed
+from stages.errors import InputError
+from stages.tensor_files import is_plain, load_safetensors, load_tensors, refuse_compressed
 
 ROOT = Path(__file__).parents[2]
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(3)}
@@ -24,6 +27,40 @@ def test_what_was_saved_is_loaded(tmp_path: Path, zipped: bool) -> None:
     loaded = load_tensors(tmp_path / "a.pt")
     assert loaded.keys() == STATE.keys()
     assert all(torch.equal(loaded[key], value) for key, value in STATE.items())
+
+
+@pytest.mark.parametrize("notes", [None, {"normalisation": "caffe", "format": "pt"}])
+def test_safetensors_and_what_they_say(tmp_path: Path, notes: dict[str, str] | None) -> None:
+    save_file(STATE, tmp_path / "a.safetensors", notes)
+    loaded, said = load_safetensors(tmp_path / "a.safetensors")
+    assert loaded.keys() == STATE.keys()
+    assert all(torch.equal(loaded[key], value) for key, value in STATE.items())
+    assert said == (notes or {})
+
+
+@pytest.mark.parametrize("part", [slice(0), slice(7), slice(60), slice(-1), slice(1, None)])
+def test_safetensors_cut_short_are_said_in_a_line(tmp_path: Path, part: slice) -> None:
+    save_file(STATE, tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[part])
+    with pytest.raises(ValueError, match="header") as caught:
+        load_safetensors(tmp_path / "a.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_of_that_name_is_not_opened(tmp_path: Path) -> None:
+    torch.save({"weight": Hostile()}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="header"):
+        load_safetensors(tmp_path / "a.safetensors")
+
+
+def test_safetensors_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_safetensors(tmp_path / "a.safetensors")
+    with pytest.raises(IsADirectoryError):
+        load_safetensors(tmp_path)
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(InputError, match="pipe"):
+        load_safetensors(tmp_path / "pipe.safetensors")
 
 
 def test_a_bit_flipped_in_a_tensor_of_ours_is_seen(tmp_path: Path) -> None:

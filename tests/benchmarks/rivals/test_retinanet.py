@@ -41,7 +41,12 @@ def theirs(ours: Network) -> RetinaNet:
         extra_blocks=LastLevelP6P7(256, 256),
     )
     model = RetinaNet(backbone, 4, min_size=64, max_size=100)
-    model.load_state_dict(ours.state_dict())
+    state = ours.state_dict()
+    assert {key for key in state if key.startswith("transform.")} == {
+        "transform.mean",
+        "transform.std",
+    }
+    model.load_state_dict({key: value for key, value in state.items() if key[:10] != "transform."})
     return model
 
 

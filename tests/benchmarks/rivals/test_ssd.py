@@ -70,7 +70,12 @@ def theirs(ours: Network) -> SSD:
         4,
         head=SSDLiteHead(channels, each, 4, None),  # type: ignore[arg-type]
     )
-    model.load_state_dict(ours.state_dict())
+    state = ours.state_dict()
+    assert {key for key in state if key.startswith("transform.")} == {
+        "transform.mean",
+        "transform.std",
+    }
+    model.load_state_dict({key: value for key, value in state.items() if key[:10] != "transform."})
     return model
 
 

@@ -17,6 +17,7 @@ from benchmarks.rivals.config import Kind, Stride
 from benchmarks.rivals.torchvision_detectors import NEW, build, to_float
 from benchmarks.rivals.train import losses_of
 from stages.backbones.networks import classifier
+from stages.backbones.normalisation import CAFFE
 from stages.backbones.weights import Weights, build_backbone
 
 RANDOM = Weights(None, "random")
@@ -49,7 +50,12 @@ def theirs(ours: FasterRCNN) -> FasterRCNN:
         rpn_anchor_generator=anchors,
         rpn_score_thresh=0.05,
     )
-    model.load_state_dict(ours.state_dict())
+    state = ours.state_dict()
+    assert {key for key in state if key.startswith("transform.")} == {
+        "transform.mean",
+        "transform.std",
+    }
+    model.load_state_dict({key: value for key, value in state.items() if key[:10] != "transform."})
     return model
 
 
@@ -166,6 +172,24 @@ def test_weights_are_put_in_and_the_early_stages_kept(kind: Kind, tmp_path: Path
         assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
     still = build(kind, Weights(tmp_path / name, name), 1, 64, 64, 16, trainable_layers=0)
     assert learning(still) == set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_for_other_images_get_them(kind: Kind, tmp_path: Path) -> None:
+    network = classifier("mobilenet_v2")
+    torch.save(network.state_dict(), tmp_path / "caffe.pth")
+    weights = Weights(tmp_path / "caffe.pth", "", CAFFE)
+    model = build(kind, weights, CLASSES, SHORTER, SHORTER, 16)
+    first = next(m.weight for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
+    assert torch.equal(first, network.features[0][0].weight.flip(1))
+    image = torch.tensor([200.0, 100.0, 0.0])[:, None, None] / 255  # red most
+    seen = model.transform.normalize(image).flatten().tolist()
+    assert seen == pytest.approx([200 - 122.7717, 100 - 115.9465, -102.9801], abs=1e-3)
+    # The numbers are saved with the weights, whatever network they are put into.
+    other = build(kind, Weights(None, "random"), CLASSES, SHORTER, SHORTER, 16)
+    assert other.transform.normalize(image).flatten().tolist() != seen
+    other.load_state_dict(model.state_dict())
+    assert other.transform.normalize(image).flatten().tolist() == seen
 
 
 def place(kind: Kind, key: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from stages.backbones.weights import fill, load_state
@@ -106,7 +107,8 @@ def _weights(folder: Path) -> Sequence[str]:
     state = _Net().state_dict()
     (folder / "weights.pt").write_bytes(_saved(state))
     (folder / "old.pth").write_bytes(_saved(state, old=True))
-    return ["weights.pt", "old.pth"]
+    save_file(state, folder / "weights.safetensors", {"normalisation": "caffe"})
+    return ["weights.pt", "old.pth", "weights.safetensors"]
 
 
 def _read_weights(folder: Path, name: str) -> None:
@@ -159,6 +161,10 @@ def _other_states() -> list[Any]:
         {f"layer{n}": weight for n in range(300)},
         OrderedDict(reversed(state.items())),
         {**state, "a\nb\x1b[31m": weight},
+        {**state, "normalisation": "caffe"},
+        {**state, "normalisation": 3},
+        {"state_dict": state, "normalisation": [weight]},
+        {"state_dict": [state]},
     ]
 
 

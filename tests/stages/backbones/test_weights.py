@@ -24,6 +24,7 @@ from stages.backbones.frozen_norm import freeze_batch_norm
 from stages.backbones.networks import classifier, cut, tiny
 from stages.backbones.weights import (
     Weights,
+    _renamed,
     build_backbone,
     fill,
     find_weights,
@@ -104,6 +105,20 @@ def test_torchvisions_file_and_ours(tmp_path: Path, name: Name) -> None:
     again = build_backbone(name, Weights(tmp_path / "ours.pt", "")).eval()
     with torch.inference_mode():
         assert torch.equal(again(crops), backbone(crops))
+
+
+def test_the_first_conversion_of_caffes_vgg16_counts_a_layer_more() -> None:
+    with torch.device("meta"):
+        network = classifier("vgg16")
+    own = network.state_dict()
+    moved = {"classifier.0.": "classifier.1.", "classifier.3.": "classifier.4."}
+    theirs = {moved.get(key[:13], key[:13]) + key[13:]: value for key, value in own.items()}
+    assert theirs.keys() != own.keys()
+    renamed = _renamed("vgg16", theirs)
+    assert list(renamed) == list(own)
+    assert all(renamed[key] is value for key, value in own.items())
+    assert _renamed("vgg16", own) is own
+    assert _renamed("alexnet", theirs) is theirs  # whose layers are numbered so
 
 
 def test_old_files_without_counts_of_batches(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -290,13 +305,13 @@ def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
 # Where they come from ------------------------------------------------------------------------
 
 
-def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
+def test_a_file_is_known_by_its_content(tmp_path: Path, state: dict[str, Tensor]) -> None:
     store = Store(tmp_path / "store")
-    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
-        (tmp_path / name).write_bytes(content)
-    a, b, c = (
-        find_weights(BackboneConfig("alexnet", str(tmp_path / name)), store) for name in "abc"
-    )
+    content = raw(state)
+    (tmp_path / "a").write_bytes(content)
+    (tmp_path / "b").write_bytes(content)
+    (tmp_path / "c").write_bytes(raw({key: value + 1 for key, value in state.items()}))
+    a, b, c = (find_weights(BackboneConfig("tiny", str(tmp_path / name)), store) for name in "abc")
     assert a.fingerprint == b.fingerprint != c.fingerprint
     assert a.path == tmp_path / "a"
 
