@@ -24,6 +24,7 @@ class FineTuneConfig:
         sgd: the schedule; 0 iterations: no fine-tuning.
         positives: windows a batch with IoU >= `positive_iou` to an object.
         backgrounds: the others.
+        bias_factor: how much faster biases learn; they do not decay (released code).
         new_layer_factor: how much faster layers without pre-training learn.
     """
 
@@ -35,6 +36,7 @@ class FineTuneConfig:
     positives: int = 32
     backgrounds: int = 96
     positive_iou: float = 0.5
+    bias_factor: float = 2.0
     new_layer_factor: float = 10.0
 
 

@@ -119,7 +119,7 @@ def fine_tune(
     batches = WindowBatches(data.train, windows, config, backbone, context, job.ranks)
     model = Classifier(backbone, len(data.classes) + 1)
     new = ("scores.", *(f"backbone.{prefix}" for prefix in backbone.new))
-    rates = Rates(new, config.new_layer_factor)
+    rates = Rates(new, config.new_layer_factor, config.bias_factor, bias_decay=False)
     train(job, model, batches, softmax_loss, config.sgd, rates, "fine-tuning")
     if not job.ranks.leads:
         return

@@ -46,8 +46,9 @@ class Rates:
     Attributes:
         faster: prefixes of the names of parameters that learn at `factor` times the rate: new layers.
         bias: factor of biases, and of other vectors such as a normalisation's (Fast R-CNN, section
-            2.3: 2; R-CNN says nothing).
-        bias_decay: whether biases decay too (released Fast R-CNN: not).
+            2.3, and the released codes of R-CNN and SPPnet: 2).
+        bias_decay: whether biases decay too (released R-CNN and Fast R-CNN: not; SPPnet: but the
+            scores').
     """
 
     faster: tuple[str, ...] = ()

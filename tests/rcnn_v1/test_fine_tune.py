@@ -224,6 +224,27 @@ def test_the_stage_trains_all_layers_and_leaves_a_backbone(toy: Any, tmp_path: P
     assert first == pytest.approx(np.log(len(toy.classes) + 1), abs=0.5)
 
 
+def moves_of(toy: Any, folder: Path, **changed: Any) -> dict[str, torch.Tensor]:
+    """What one step without momentum and decay moves, of `tiny`."""
+    sgd = SGDConfig(lr=1e-4, iterations=1, momentum=0, weight_decay=0, dtype="float32")
+    folder.mkdir()
+    config = FineTuneConfig(sgd=sgd, positives=1, backgrounds=1, **changed)
+    fine_tune(Job(folder), toy, toy.proposals, RANDOM, "tiny", None, CONTEXT, config)
+    tuned = build_backbone("tiny", Weights(folder / "weights.pt", ""))
+    start = dict(build_backbone("tiny", RANDOM).named_parameters())
+    return {name: (p - start[name]).detach() for name, p in tuned.named_parameters()}
+
+
+def test_biases_learn_twice_as_fast(toy: Any, tmp_path: Path) -> None:
+    assert FineTuneConfig().bias_factor == 2
+    once = moves_of(toy, tmp_path / "once", bias_factor=1.0)
+    twice = moves_of(toy, tmp_path / "twice")
+    for layer in ("head.fc6.0", "head.fc7.0"):
+        assert float(once[f"{layer}.bias"].abs().max()) > 0
+        torch.testing.assert_close(twice[f"{layer}.bias"], 2 * once[f"{layer}.bias"])
+        torch.testing.assert_close(twice[f"{layer}.weight"], once[f"{layer}.weight"])
+
+
 def test_new_layers_learn_faster(toy: Any, tmp_path: Path) -> None:
     # One step without decay, from the same start: only SqueezeNet's new head may differ by factor.
     sgd = SGDConfig(lr=1e-4, iterations=1, momentum=0, weight_decay=0, dtype="float32")
