@@ -96,6 +96,20 @@ def test_with_nothing_to_learn_it_says_so(toy_of: Make, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_more_masks_than_torchvision_can_have_drawn_are_refused_before_it_trains(
+    toy_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = toy_of([[BOX, BOX]], [[1, 2]], [[]])
+    outline = (np.array([5.0, 6, 25, 6, 25, 30]),)
+    record = replace(data.train[0], segmentations=(outline, outline))
+    monkeypatch.setattr("stages.data.images.MOST_MASKS", 2 * 48 * 60 - 1)
+    monkeypatch.setattr(
+        benchmarks.rivals.train, "losses_of", lambda *_: pytest.fail("it has begun")
+    )
+    with pytest.raises(InputError, match=r"2 masks of 60x48 pixels take .*, over"):
+        train(tmp_path / "run", replace(data, train=[record]), kind="mask")
+
+
 def test_masks_are_learnt_of_images_that_have_them(toy_of: Make, tmp_path: Path) -> None:
     data = toy_of([[BOX, BOX], [BOX]], [[1, 2], [1]], [[]] * 2, crowd=[[True, False], [False]])
     with pytest.raises(InputError, match="needs objects with masks"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,33 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         assert "not readable as an image" in fault_of(tmp_path / "a.png")
     monkeypatch.setattr("stages.data.opening.MOST_PIXELS", 10_000)
     assert decode(tmp_path / "a.png").shape == (100, 100, 3)
+
+
+def test_more_pixels_where_the_caller_allows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any number, in that call alone; Pillow's own limit would refuse twice as many as usual whoever asks."""
+    assert Image.MAX_IMAGE_PIXELS is None
+    monkeypatch.setattr("stages.data.opening.MOST_PIXELS", 1000)
+    Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    assert decode(tmp_path / "a.png", 10_000).shape == (100, 100, 3)
+    assert "100x100 pixels, over 1000" in fault_of(tmp_path / "a.png")
+    with pytest.raises(InputError, match="over 9999"):
+        decode(tmp_path / "a.png", 9_999)
+    record = record_of(tmp_path / "a.png", 100, 100)
+    with pytest.raises(InputError, match="over 1000"):
+        image_of(record)
+    assert image_of(replace(record, most_pixels=10_000)).shape == (100, 100, 3)
+
+
+def test_a_large_jpeg_may_have_as_many_scans_where_it_is_allowed(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg", progressive=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stages.data.opening.MOST_PIXELS", 64 * 64 // 10)
+        patch.setattr("stages.data.scans.MOST_PIXELS", 64 * 64 // 10)
+        patch.setattr("stages.data.scans.WORK", 16 * (64 * 64 // 10))
+        assert decode(tmp_path / "a.jpg", 64 * 64).shape == (64, 64, 3)
 
 
 def test_no_program_is_started_for_a_file_that_only_claims_to_be_a_photograph(
