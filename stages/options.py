@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import tyro
 
 from stages.device import choose_device, choose_dtype
-from stages.errors import LONGEST_PATH, InputError, expand, one_line
+from stages.errors import LONGEST_PATH, InputError, expand
 from stages.machine import cores
 from stages.numbers import check_numbers, option_values
+from stages.plain_words import plain
 from stages.ranks import ALONE, Ranks, join, on_this_machine
 from stages.store import Store
 
@@ -118,11 +119,7 @@ def _fields(paper: str, config_type: type[Config], preset: Config, arguments: li
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        # tyro draws a box around what it says; the frame and the advice below it are not the message.
-        words = one_line(re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯├┤]", " ", said.getvalue()))
-        raise InputError(
-            words.removeprefix("Parsing error ").partition(" For full helptext")[0]
-        ) from None
+        raise InputError(plain(said.getvalue())) from None
     if unknown:
         names = [f"--{name}" for name, _ in option_values(config)]
         near = difflib.get_close_matches(unknown[0].partition("=")[0].replace("_", "-"), names, n=1)

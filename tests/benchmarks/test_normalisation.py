@@ -37,7 +37,14 @@ def first_convolution(part: nn.Module) -> Tensor:
     return next(layer.weight for layer in part.modules() if isinstance(layer, nn.Conv2d))
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    "run",
+    [
+        # Two of them stand for all where time is short.
+        pytest.param(run, marks=() if run in ("fast", "faster, joint") else pytest.mark.slow)
+        for run in RUNS
+    ],
+)
 def test_a_caffe_network_stays_one(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

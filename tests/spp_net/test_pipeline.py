@@ -155,6 +155,7 @@ def test_without_fine_tuning_the_pre_trained_network_is_used(
     assert first_made(config, runs, monkeypatch) == "cache_features"
 
 
+@pytest.mark.slow
 def test_without_mirroring_no_maps_are_made_for_it(tmp_path: Path) -> None:
     command([*OPTIONS, "--fine-tune.no-mirror", "--runs", str(tmp_path)])
     assert not list((tmp_path / "store").glob("cache_mirrored_maps-*"))
