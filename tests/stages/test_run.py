@@ -153,7 +153,7 @@ def made(make_voc: Callable[..., Path]) -> Path:
 
 
 def cut_short(made: Path) -> str:
-    path = made / "JPEGImages" / "two.jpg"
+    path = made / "JPEGImages" / "three.jpg"  # of the test split: in training it is left out
     path.write_bytes(path.read_bytes()[:400])
     return str(path)
 
@@ -181,11 +181,6 @@ def other_size(made: Path) -> str:
     return "two.jpg"
 
 
-def empty_split(made: Path) -> str:
-    (made / "ImageSets/Main/test.txt").write_text("\n")
-    return str(made / "ImageSets/Main/test.txt")
-
-
 def no_annotations(made: Path) -> str:
     (made / "Annotations").rename(made / "annotations-elsewhere")
     return str(made / "Annotations")
@@ -197,7 +192,6 @@ FAULTS = [
     absent_image,
     image_gone,
     other_size,
-    empty_split,
     no_annotations,
 ]
 
@@ -216,7 +210,8 @@ def test_a_fault_in_the_data_is_named(
         command([*arguments_for(made, tmp_path), "--workers", "0"])
     assert name in raised.value.line
     assert raised.value.line == str(raised.value)
-    assert list((tmp_path / "runs").glob("store/*-????????????????")) == []
+    made_of_it = (tmp_path / "runs").glob("store/*-????????????????")
+    assert [path for path in made_of_it if not path.name.startswith("look_at_files-")] == []
     assert list((tmp_path / "runs").glob("made-*")) == []
 
 
