@@ -62,6 +62,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     check_ranks(name, svd)  # before anything is trained
     check_step(config.sampling.images, store.ranks)
     data = load_data(config.data, store)
+    training_split(data, config.difficult)  # faults of the data are found first
     weights = find_weights(config.backbone, store)  # a file that does not fit costs no search
     found = find_proposals(config.proposals, config.proposals_file, data, store)
     proposals = found.all

@@ -80,9 +80,10 @@ def train_and_test(config: Config, store: Store) -> Trained:
     if tune.sgd.iterations:
         check_step(tune.positives + tune.backgrounds, store.ranks, "windows")  # before any search
     data = load_data(config.data, store)
+    learnt = TrainingSplit(data)  # faults of the data are found first, before anything is made
     weights = find_weights(config.backbone, store)  # a file that does not fit costs no search
     found = find_proposals(config.proposals, config.proposals_file, data, store)
-    learnt, proposals = TrainingSplit(data), found.train
+    proposals = found.train
 
     training: list[Artifact] = []
     tuned = None

@@ -69,6 +69,7 @@ def train_and_test(config: Config, store: Store) -> Trained:
     if tune.sgd.iterations:
         check_step(tune.positives + tune.backgrounds, store.ranks, "windows")  # before any search
     data = load_data(config.data, store)
+    learnt = training_split(data, config.difficult)  # faults of the data are found first
     weights = find_weights(config.backbone, store)  # a file that does not fit costs no search
     found = find_proposals(config.proposals, config.proposals_file, data, store)
     proposals = found.train
@@ -82,7 +83,6 @@ def train_and_test(config: Config, store: Store) -> Trained:
     )
     untuned = network = store.run(add_pyramid, weights, name, pyramid.levels)
     training = [*maps, network]
-    learnt = training_split(data, config.difficult)
     windows = (learnt, proposals, maps)
     if tune.sgd.iterations:
         mirrored = tuple(
